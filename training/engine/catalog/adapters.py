@@ -1,0 +1,87 @@
+"""What is trained: small added matrices (adapters) or the model's own weights."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from training.engine.catalog.rows import Catalog, Row, Settings, setting
+
+ModuleKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.]{1,120}$")]
+
+
+class _Layers(Settings):
+    num_layers: int = setting(
+        -1, "Layers", "How many blocks, counted from the top, are trained; -1 means all of them.", ge=-1, le=1000
+    )
+
+
+class _LowRank(_Layers):
+    rank: int = setting(
+        16,
+        "Rank",
+        "How many new directions an adapter may learn. 8 to 16 is enough for style and format; raise it when the "
+        "training loss stays high on plenty of data.",
+        level="adjust",
+        ge=1,
+        le=1024,
+    )
+    scale: float = setting(
+        2.0, "Scale", "Multiplier on the adapter's output, alpha / rank: alpha 32 at rank 16 is 2.", level="adjust",
+        gt=0, le=1000,
+    )
+    dropout: float = setting(0.0, "Dropout", "Share of the adapter's inputs that is dropped in training.", ge=0, lt=1)
+    keys: list[ModuleKey] | None = setting(
+        None,
+        "Modules",
+        "Names of the linear layers inside a block, such as self_attn.q_proj; empty means all of them.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _alpha(cls, data: Any) -> Any:
+        """Accept PEFT's ``alpha`` in place of ``scale``; both together must agree."""
+        if not isinstance(data, dict) or "alpha" not in data:
+            return data
+        data = dict(data)
+        alpha, rank = data.pop("alpha"), data.get("rank", cls.model_fields["rank"].default)
+        if not isinstance(alpha, int | float) or not isinstance(rank, int) or rank < 1:
+            raise ValueError("alpha and rank must be positive numbers")
+        if "scale" in data and abs(float(data["scale"]) - alpha / rank) > 1e-9:
+            raise ValueError(f"scale {data['scale']} and alpha {alpha} disagree: scale is alpha / rank = {alpha / rank:g}")
+        return {**data, "scale": alpha / rank}
+
+    @property
+    def alpha(self) -> float:
+        """``scale * rank``, the word PEFT uses."""
+        return self.scale * self.rank
+
+
+class Lora(_LowRank):
+    """W x + scale * B A x, with A and B trained and W frozen (Hu et al. 2021, arXiv 2106.09685).
+
+    On a quantised base this is QLoRA (Dettmers et al. 2023, arXiv 2305.14314).
+    """
+
+    name: Literal["lora"] = "lora"
+
+
+class Dora(_LowRank):
+    """LoRA with a trained length for every output row (Liu et al. 2024, arXiv 2402.09353)."""
+
+    name: Literal["dora"] = "dora"
+
+
+class Full(_Layers):
+    """All weights of the chosen blocks are trained. Needs the most memory; the base must not be quantised."""
+
+    name: Literal["full"] = "full"
+
+
+ADAPTERS = Catalog(
+    "adapter",
+    Row(Lora, "LoRA", "Trains small added matrices; QLoRA when the base is quantised.", "training.engine.adapters:apply_lora"),
+    Row(Dora, "DoRA", "LoRA that also learns each row's length. A little better, a little slower.", "training.engine.adapters:apply_dora"),
+    Row(Full, "Full fine-tuning", "Trains the model's own weights. Most memory.", "training.engine.adapters:apply_full"),
+)

@@ -1,0 +1,31 @@
+"""Training methods."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from training.engine.catalog.rows import Catalog, Row, Settings, setting
+
+
+class Sft(Settings):
+    """Supervised fine-tuning: cross-entropy of the next token, in nats per trained token."""
+
+    name: Literal["sft"] = "sft"
+    train_on: Literal["assistant", "last", "all"] = setting(
+        "assistant",
+        "Train on",
+        "Which tokens the loss counts. 'assistant': every answer of the assistant. 'last': only the last answer. "
+        "'all': the questions too, as in continued pre-training.",
+        level="adjust",
+    )
+
+
+METHODS = Catalog(
+    "method",
+    Row(
+        Sft,
+        "Supervised fine-tuning",
+        "Teaches by example: the model learns to give the answers in your data.",
+        "training.engine.methods.sft:Sft",
+    ),
+)

@@ -1,0 +1,62 @@
+"""Learning-rate schedules: a factor on the learning rate for each optimizer update.
+
+All of them warm up linearly from zero inside the total; the first update of a warm-up of W updates
+uses 1/W of the rate, so no update is wasted on a rate of zero.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from training.engine.catalog.rows import Catalog, Row, Settings, setting
+
+
+class _Warm(Settings):
+    warmup_steps: int | None = setting(
+        None, "Warm-up steps", "Updates until the full rate is reached.", ge=0, le=10**7, unit="updates"
+    )
+    warmup_ratio: float = setting(
+        0.03, "Warm-up share", "Share of all updates until the full rate, if no number of steps is given.", ge=0, le=0.5
+    )
+
+    def warmup(self, total: int) -> int:
+        """Length of the warm-up in updates, at most ``total``."""
+        steps = self.warmup_steps if self.warmup_steps is not None else round(self.warmup_ratio * total)
+        return min(steps, total)
+
+
+class Constant(_Warm):
+    """The full rate after the warm-up."""
+
+    name: Literal["constant"] = "constant"
+
+
+class Linear(_Warm):
+    """Falls in a straight line to ``end_ratio`` of the rate."""
+
+    name: Literal["linear"] = "linear"
+    end_ratio: float = setting(0.0, "End rate", "Share of the rate that is left at the last update.", ge=0, le=1)
+
+
+class Cosine(_Warm):
+    """Falls along half a cosine to ``end_ratio`` of the rate (Loshchilov and Hutter 2017, arXiv 1608.03983)."""
+
+    name: Literal["cosine"] = "cosine"
+    end_ratio: float = setting(0.1, "End rate", "Share of the rate that is left at the last update.", ge=0, le=1)
+
+
+class Step(_Warm):
+    """Multiplies the rate by ``factor`` every ``every`` updates after the warm-up."""
+
+    name: Literal["step"] = "step"
+    every: int = setting(100, "Every", "Updates between two drops of the rate.", ge=1, le=10**7, unit="updates")
+    factor: float = setting(0.5, "Factor", "What the rate is multiplied by at each drop.", gt=0, le=1)
+
+
+SCHEDULES = Catalog(
+    "schedule",
+    Row(Cosine, "Cosine", "Starts fast, ends gently. A good choice nearly always.", "training.engine.optim:cosine"),
+    Row(Linear, "Linear", "Falls in a straight line.", "training.engine.optim:linear"),
+    Row(Constant, "Constant", "Stays at the full rate.", "training.engine.optim:constant"),
+    Row(Step, "Step", "Drops by a factor at fixed intervals.", "training.engine.optim:step"),
+)

@@ -1,0 +1,190 @@
+"""What can be asked of the engine, and every problem with it at once.
+
+``TrainSettings`` is what a person chooses; ``TrainConfig`` adds where model and data lie and is the
+whole of ``config.json``. The form, the API and the command line all go through :func:`check`, so a
+mistake has the same code and sentence everywhere. Setting names are mlx-lm's where it has them.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from training.engine import SCHEMA
+from training.engine.catalog.adapters import ADAPTERS
+from training.engine.catalog.methods import METHODS
+from training.engine.catalog.optimizers import OPTIMIZERS
+from training.engine.catalog.rows import Catalog, Settings, setting
+from training.engine.catalog.schedules import SCHEDULES
+from training.engine.errors import ConfigError, Problem
+
+MAX_CONFIG = 1 << 20  # bytes
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+if TYPE_CHECKING:
+    Method = Adapter = Optimizer = Schedule = Settings
+else:
+
+    def _one_of(catalog: Catalog) -> Any:
+        """A discriminated union over a catalog's settings; a bare name stands for its defaults."""
+
+        def named(value: Any) -> Any:
+            if isinstance(value, str):
+                return {"name": value}
+            if isinstance(value, dict) and "name" not in value:
+                return {"name": catalog.names[0], **value}
+            return value
+
+        types = tuple(row.settings for row in catalog)
+        union = Annotated[Union[types], Field(discriminator="name")] if len(types) > 1 else types[0]  # noqa: UP007
+        return Annotated[union, BeforeValidator(named)]
+
+    Method, Adapter = _one_of(METHODS), _one_of(ADAPTERS)
+    Optimizer, Schedule = _one_of(OPTIMIZERS), _one_of(SCHEDULES)
+
+Prompt = Annotated[str, Field(min_length=1, max_length=4000)]
+
+
+class TrainSettings(BaseModel):
+    """Everything a person may choose about a training, apart from model and data.
+
+    A *step* is one optimizer update: ``batch_size * grad_accumulation_steps`` rows.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    method: Method = Field(default_factory=lambda: METHODS["sft"].settings(name="sft"), title="Method")
+    adapter: Adapter = Field(default_factory=lambda: ADAPTERS["lora"].settings(name="lora"), title="Adapter")
+    optimizer: Optimizer = Field(
+        default_factory=lambda: OPTIMIZERS["adamw"].settings(name="adamw"), title="Optimizer"
+    )
+    lr_schedule: Schedule = Field(
+        default_factory=lambda: SCHEDULES["cosine"].settings(name="cosine"), title="Schedule"
+    )
+
+    epochs: float | None = setting(
+        None, "Epochs", "How often every row is seen. 3 if neither epochs nor steps are given.", level="adjust",
+        gt=0, le=1000,
+    )
+    iters: int | None = setting(
+        None, "Steps", "Optimizer updates, in place of epochs.", level="adjust", ge=1, le=10**7, unit="updates"
+    )
+    learning_rate: float = setting(
+        1e-4, "Learning rate", "Size of an update. Too high: the loss jumps or explodes; too low: it hardly moves.",
+        level="adjust", gt=0, le=1,
+    )
+    batch_size: int = setting(
+        4, "Micro-batch", "Rows computed together. Less needs less memory.", level="adjust", ge=1, le=4096, unit="rows"
+    )
+    grad_accumulation_steps: int = setting(
+        1, "Accumulation", "Micro-batches summed up for one update; weighted by their tokens.", level="adjust",
+        ge=1, le=4096,
+    )
+    max_seq_length: int = setting(
+        1024, "Sequence length", "Longer rows are cut here.", level="adjust", ge=8, le=1 << 20, unit="tokens"
+    )
+    max_grad_norm: float = setting(
+        1.0, "Gradient clipping", "Longest gradient that is used unshortened; 0 switches it off.", ge=0, le=1e6
+    )
+    grad_checkpoint: bool = setting(
+        False, "Gradient checkpointing", "Less memory for about a third more time: activations are computed twice."
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting(
+        "auto", "Precision", "Number format of the computation; auto takes float32 on CPU and the model's own on a GPU."
+    )
+    seed: int = setting(42, "Seed", "Same seed, same machine: same result.", ge=0, lt=1 << 32)
+
+    steps_per_report: int = setting(1, "Report every", "Steps between two points of the curves.", ge=1, le=10**6, unit="updates")
+    steps_per_eval: int | None = setting(
+        None, "Evaluate every", "Steps between two evaluations; about ten in a run if empty.", ge=1, le=10**7, unit="updates"
+    )
+    val_batches: int = setting(
+        -1, "Validation batches", "Micro-batches per evaluation; -1 takes the whole validation set.", ge=-1, le=10**6
+    )
+    patience: int = setting(
+        0, "Patience", "Evaluations without a better validation loss until it stops by itself; 0: never.", ge=0, le=1000
+    )
+    save_every: int | None = setting(
+        None, "Checkpoint every", "Steps between two checkpoints; about ten in a run if empty.", ge=1, le=10**7, unit="updates"
+    )
+    keep_checkpoints: int = setting(3, "Keep checkpoints", "The newest so many are kept, and the best one.", ge=1, le=1000)
+    sample_prompts: list[Prompt] | None = setting(
+        None, "Sample prompts", "Answered at each evaluation. The first three questions of the validation set if empty.",
+        max_length=8,
+    )
+    sample_tokens: int = setting(64, "Sample length", "Longest sample; 0 makes none.", ge=0, le=4096, unit="tokens")
+
+    @model_validator(mode="after")
+    def _one_length(self) -> TrainSettings:
+        if self.epochs is not None and self.iters is not None:
+            raise ValueError("give either epochs or iters, not both")
+        return self
+
+
+class TrainConfig(TrainSettings):
+    """The whole ``config.json`` of a training."""
+
+    schema_version: Literal[1] = Field(SCHEMA, alias="schema")
+    model: Path = Field(description="Folder of the base model: config.json, tokenizer, safetensors.")
+    data: Path = Field(description="Folder with train.jsonl and, where there are any, valid.jsonl and test.jsonl.")
+    data_format: str = Field("", description="Name of a row format; recognised from the rows if empty.")
+    kernel_cache: Path | None = Field(None, description="Folder for compiled kernels.")
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True)
+
+
+def check(model: type[ModelT], raw: Any) -> ModelT:
+    """``raw`` as a checked ``model``. Raises ConfigError with all the problems there are."""
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError.of(problems(error)) from error
+
+
+def load(model: type[ModelT], path: Path) -> ModelT:
+    """The checked configuration in the JSON file ``path`` (at most 1 MiB)."""
+    try:
+        if path.stat().st_size > MAX_CONFIG:
+            raise ConfigError("config.too_large", f"{path.name} is larger than 1 MiB.", "Is it the right file?")
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError("config.missing", f"There is no file {path}.", "Check the path after --config.") from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigError("config.not_json", f"{path.name} is no valid JSON: {error}.", "Mend the file.") from None
+    return check(model, raw)
+
+
+_HINTS = {
+    "extra_forbidden": ("unknown", "There is no such setting.", "Check the spelling; /api/v1/catalog lists all of them."),
+    "missing": ("missing", "This is needed.", "Give a value."),
+}
+_CATALOGS = {"method": METHODS, "adapter": ADAPTERS, "optimizer": OPTIMIZERS, "lr_schedule": SCHEDULES}
+
+
+def problems(error: ValidationError) -> list[Problem]:
+    """A pydantic error as our problems: settled codes, a sentence with the value, what to do."""
+    return [_problem(e) for e in error.errors(include_url=False)]
+
+
+def _problem(e: Any) -> Problem:
+    kind = str(e["type"])
+    loc = tuple(part for part in e["loc"])
+    # Inside a union pydantic names the member after the field; people know only the field.
+    if len(loc) > 1 and loc[0] in _CATALOGS and loc[1] in _CATALOGS[str(loc[0])]:
+        loc = (loc[0], *loc[2:])
+    field = ".".join(map(str, loc)) or "config"
+    if kind == "union_tag_invalid" or (kind == "literal_error" and loc and loc[-1] == "name"):
+        catalog = _CATALOGS.get(str(loc[0]))
+        known = ", ".join(catalog.names) if catalog else ""
+        given = e["input"].get("name") if isinstance(e["input"], dict) else e["input"]
+        return Problem(loc, f"{loc[0]}.unknown", f"There is no {loc[0]} '{given}'.", f"Known are: {known}.")
+    if kind in _HINTS:
+        code, message, hint = _HINTS[kind]
+        return Problem(loc, f"config.{code}", f"{field}: {message}", hint)
+    message = str(e["msg"]).removeprefix("Value error, ")
+    given = e.get("input")
+    shown = f" (given: {given!r:.60})" if isinstance(given, str | int | float | bool) else ""
+    return Problem(loc, f"config.{kind}", f"{field}: {message}{shown}.", "Change the value and try again.")
