@@ -1,0 +1,1 @@
+"""The cellar: domain errors, guarded state changes, who may do what. It knows no other room."""

@@ -1,0 +1,1 @@
+"""One job: its row, slot, supervised process, data sets, metrics, checkpoints and live page."""

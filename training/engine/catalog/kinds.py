@@ -1,0 +1,41 @@
+"""Kinds of jobs: which command of the engine does one, with which configuration, on what resource."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import BaseModel
+
+from training.engine.config import TrainConfig
+from training.engine.imports import ImportDatasetConfig, ImportModelConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of job."""
+
+    name: str
+    command: str
+    config: type[BaseModel]
+    resource: str
+    label: str
+    resumable: bool
+    """Whether a new attempt goes on from a checkpoint; otherwise it starts over."""
+    implementation: str
+    """Dotted path of ``run(config, run)``, loaded by the engine only."""
+
+
+KINDS = {
+    kind.name: kind
+    for kind in (
+        Kind("train", "train", TrainConfig, "device", "Training", True, "training.engine.train:run"),
+        Kind(
+            "import_model", "import-model", ImportModelConfig, "cpu", "Model import", False,
+            "training.engine.import_model:run",
+        ),
+        Kind(
+            "import_dataset", "import-dataset", ImportDatasetConfig, "cpu", "Data import", False,
+            "training.engine.import_dataset:run",
+        ),
+    )
+}

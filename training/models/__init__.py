@@ -1,0 +1,19 @@
+"""Tables of the training room, one file per subject."""
+
+from training.models.data import Dataset, DatasetVersion
+from training.models.jobs import Attempt, DeviceSlot, Job, JobEvent
+from training.models.results import Checkpoint, Metric, MetricPoint, MetricRollup, Sample
+
+__all__ = [
+    "Attempt",
+    "Checkpoint",
+    "Dataset",
+    "DatasetVersion",
+    "DeviceSlot",
+    "Job",
+    "JobEvent",
+    "Metric",
+    "MetricPoint",
+    "MetricRollup",
+    "Sample",
+]
