@@ -1,0 +1,442 @@
+"""What people can do with jobs. Pages, the API and commands call these and nothing below them.
+
+Each checks the role, reports all problems at once, writes in one short transaction together with its
+event and its audit row, and sends its signal after commit. None of them touches a process: the worker
+sees what was asked in the row. ``settings`` of a job hold, for a training, the whole ``TrainSettings``;
+for an import ``{"name", "source", …options}``, to which the worker adds the target.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from django.db import IntegrityError, transaction
+from django.db.models import Max
+from django.utils import timezone
+
+from mlxplatform.core.access import Role, require
+from mlxplatform.core.errors import Conflict, Invalid, NotFound, TooMuch
+from mlxplatform.core.lifecycle import move
+from mlxplatform.core.models import AuditEvent
+from mlxplatform.env import env
+from registry.models import ModelVersion
+from training import uploads
+from training.engine.catalog.kinds import KINDS
+from training.engine.config import TrainSettings, check
+from training.engine.errors import ConfigError, Problem
+from training.engine.imports import ImportDatasetConfig, ImportModelConfig
+from training.models import DatasetVersion, Job, JobEvent
+from training.signals import job_finished, job_queued
+from training.states import RESUMABLE, JobState
+
+PRIORITIES = range(-100, 101)
+MAX_NOTES = 20_000
+
+
+# -- create --------------------------------------------------------------------------------------
+
+
+def create_training(
+    user: Any,
+    *,
+    name: str = "",
+    model_version_id: Any,
+    dataset_version_id: Any,
+    settings: dict[str, Any] | None = None,
+    priority: int = 0,
+    parent: Any = None,
+    idempotency_key: str = "",
+) -> Job:
+    """Queue a training and return its job; a doubled ``idempotency_key`` returns the first one.
+
+    ``parent`` is a Job or the id of one. Raises Invalid with all problems, TooMuch, Forbidden.
+    """
+    require(user, Role.EDITOR)
+    if first := _first(user, idempotency_key):
+        return first
+    problems = _name_problems(name, needed=False) + _priority_problems(priority)
+    checked: TrainSettings | None = None
+    try:
+        checked = check(TrainSettings, settings or {})
+    except ConfigError as error:
+        problems += error.problems
+    model = _find(ModelVersion, user, model_version_id)
+    data = _find(DatasetVersion, user, dataset_version_id)
+    mother = parent if isinstance(parent, Job) or not parent else _find(Job, user, parent)
+    problems += _model_problems(model, checked) + _data_problems(data)
+    if parent and mother is None:
+        problems.append(Problem(("parent",), "job.unknown", "There is no such parent job.", "Leave it empty."))
+    if problems or checked is None or model is None or data is None:
+        raise Invalid.of(problems)
+    return _queue(
+        user,
+        Job.Kind.TRAIN,
+        idempotency_key,
+        name=name.strip() or _training_name(model, data),
+        settings=checked.model_dump(mode="json"),
+        model_version=model,
+        dataset_version=data,
+        parent=mother or None,
+        priority=priority,
+    )
+
+
+def create_model_import(user: Any, source: dict[str, Any], name: str = "", *, idempotency_key: str = "") -> Job:
+    """Queue the import of a model. ``source``: ``{"kind": "gguf"|"folder"|"hub", …}`` as in
+    ``training.engine.imports``; for ``gguf`` an ``"upload"`` id may stand in place of the ``"path"``."""
+    require(user, Role.EDITOR)
+    if first := _first(user, idempotency_key):
+        return first
+    source, name, problems = _import_source(source, name)
+    asked = _checked_import(ImportModelConfig, {"source": source}, name, problems)
+    return _queue(
+        user, Job.Kind.IMPORT_MODEL, idempotency_key, name=f"Import {name}"[:120], settings={"name": name, **asked}
+    )
+
+
+def create_dataset_import(
+    user: Any,
+    source: dict[str, Any],
+    name: str = "",
+    options: dict[str, Any] | None = None,
+    *,
+    idempotency_key: str = "",
+) -> Job:
+    """Queue the import of a data set. ``source``: ``{"kind": "file"|"hub"|"python_docs", …}``; for ``file``
+    an ``"upload"`` id may stand in place of the ``"path"``. ``options``: the other fields of
+    ``ImportDatasetConfig`` (``data_format``, ``valid_share``, ``test_share``, ``max_rows``, ``skip_bad_rows``, ``seed``)."""
+    require(user, Role.EDITOR)
+    if first := _first(user, idempotency_key):
+        return first
+    source, name, problems = _import_source(source, name)
+    asked = _checked_import(ImportDatasetConfig, {**(options or {}), "source": source}, name, problems)
+    return _queue(
+        user, Job.Kind.IMPORT_DATASET, idempotency_key, name=f"Import {name}"[:120], settings={"name": name, **asked}
+    )
+
+
+def save_upload(user: Any, file: uploads.Uploaded) -> str:
+    """Keep an uploaded file and return the id by which an import names it."""
+    require(user, Role.EDITOR)
+    path = uploads.save(file)
+    AuditEvent.write(user, "upload", f"upload {path.parent.name}", file=path.name, bytes=path.stat().st_size)
+    return path.parent.name
+
+
+def clone_settings(job: Job) -> dict[str, Any]:
+    """The arguments of :func:`create_training` that would ask for ``job`` again."""
+    return {
+        "name": "",
+        "model_version_id": str(job.model_version_id or ""),
+        "dataset_version_id": str(job.dataset_version_id or ""),
+        "settings": job.settings,
+        "priority": job.priority,
+        "parent": str(job.pk),
+    }
+
+
+# -- end and resume ------------------------------------------------------------------------------
+
+
+def request_stop(user: Any, job: Job) -> Job:
+    """Ask the job to save a checkpoint and end. A queued job is stopped at once. Asking twice is harmless."""
+    return _request(user, job, "stop_requested_at", "stop")
+
+
+def request_pause(user: Any, job: Job) -> Job:
+    """As :func:`request_stop`, but the job ends ``paused``."""
+    return _request(user, job, "pause_requested_at", "pause")
+
+
+def request_kill(user: Any, job: Job) -> Job:
+    """Ask for the job's end without a new checkpoint; what the last one holds is kept."""
+    return _request(user, job, "kill_requested_at", "kill")
+
+
+def resume(user: Any, job: Job) -> Job:
+    """Queue a stopped, paused or failed job again: same job, new attempt, from its newest checkpoint."""
+    require(user, Role.EDITOR)
+    _room_in_queue()
+    with transaction.atomic():
+        job = _locked(job)
+        if job.state == JobState.SUCCEEDED:
+            raise Conflict(
+                "job.succeeded",
+                f"Job #{job.number} has succeeded and stays as it is.",
+                "To continue with other settings, start a new job from it (Clone).",
+            )
+        if job.state not in RESUMABLE:
+            raise Conflict("job.not_resumable", f"Job #{job.number} is {job.state}.", "Stop or pause it first.")
+        move(
+            job,
+            JobState.QUEUED,
+            only_from=RESUMABLE,
+            stop_requested_at=None,
+            pause_requested_at=None,
+            kill_requested_at=None,
+            reason="",
+            message="",
+            hint="",
+            queued_at=timezone.now(),
+            ended_at=None,
+        )
+        AuditEvent.write(user, "job.resume", f"job {job.pk}")
+        _announce(job_queued, job)
+    return job
+
+
+# -- change --------------------------------------------------------------------------------------
+
+
+def rename(user: Any, job: Job, name: str) -> Job:
+    """Give the job another name."""
+    return _change(user, job, "name", name.strip(), _name_problems(name))
+
+
+def set_notes(user: Any, job: Job, notes: str) -> Job:
+    """Replace the job's notes (plain text)."""
+    wrong = [Problem(("notes",), "notes.too_long", f"The notes have more than {MAX_NOTES} characters.", "Shorten them.")]
+    return _change(user, job, "notes", notes, wrong if len(notes) > MAX_NOTES else [])
+
+
+def set_priority(user: Any, job: Job, priority: int) -> Job:
+    """Move the job forward (higher) or back in the queue; -100 to 100."""
+    return _change(user, job, "priority", priority, _priority_problems(priority))
+
+
+def delete(user: Any, job: Job) -> Job:
+    """Put the job into the trash; a queued one is stopped first. Raises Conflict while it is active."""
+    require(user, Role.EDITOR)
+    with transaction.atomic():
+        job = _locked(job)
+        if job.is_active:
+            raise Conflict("job.active", f"Job #{job.number} is {job.state}.", "Stop it, then delete it.")
+        if job.state == JobState.QUEUED:
+            _stop_queued(user, job)
+        job.deleted_at = timezone.now()
+        job.save(update_fields=["deleted_at"])
+        AuditEvent.write(user, "job.delete", f"job {job.pk}", number=job.number)
+    return job
+
+
+def restore(user: Any, job: Job) -> Job:
+    """Take the job out of the trash."""
+    require(user, Role.EDITOR)
+    with transaction.atomic():
+        job = _locked(job)
+        job.deleted_at = None
+        job.save(update_fields=["deleted_at"])
+        AuditEvent.write(user, "job.restore", f"job {job.pk}", number=job.number)
+    return job
+
+
+# -- inside --------------------------------------------------------------------------------------
+
+
+def _first(user: Any, key: str) -> Job | None:
+    """The job that was made with this key before."""
+    if len(key) > 120:
+        raise Invalid("idempotency.too_long", "The idempotency key has more than 120 characters.", "Use a UUID.")
+    return Job.objects.filter(owner=user, idempotency_key=key).first() if key else None
+
+
+def _queue(user: Any, kind: str, key: str, **columns: Any) -> Job:
+    """Insert a queued job with the next number. A lost race for number or key is run again."""
+    _room_in_queue()
+    for last in (False, False, True):
+        try:
+            with transaction.atomic():
+                number = (Job.objects.aggregate(top=Max("number"))["top"] or 0) + 1
+                job = Job.objects.create(
+                    number=number, kind=kind, resource=KINDS[kind].resource, owner=user, idempotency_key=key, **columns
+                )
+                job.record_move("", JobState.QUEUED)
+                AuditEvent.write(user, "job.create", f"job {job.pk}", number=number, kind=str(kind))
+                _announce(job_queued, job)
+            return job
+        except IntegrityError:
+            if first := _first(user, key):
+                return first
+            if last:
+                raise
+    raise AssertionError("the loop returns or raises")
+
+
+def _room_in_queue() -> None:
+    limit = env().max_queued
+    if Job.objects.waiting().count() >= limit:
+        raise TooMuch("queue.full", f"{limit} jobs are waiting already.", "Delete some, or raise MLXP_MAX_QUEUED.")
+    uploads.need_disk()
+
+
+def _announce(signal: Any, job: Job) -> None:
+    """Send the signal after commit; a receiver's fault must not undo what was done."""
+    pk = job.pk
+    transaction.on_commit(lambda: signal.send_robust(sender=Job, job_id=pk))
+
+
+def _locked(job: Job) -> Job:
+    """The row as it stands now, held until the end of the transaction."""
+    return Job.objects.select_for_update().get(pk=job.pk)
+
+
+def _stop_queued(user: Any, job: Job) -> None:
+    move(
+        job,
+        JobState.STOPPED,
+        only_from={JobState.QUEUED},
+        reason="cancelled",
+        message=f"Stopped by {user.username} before it started.",
+        hint="Resume puts it back into the queue.",
+        ended_at=timezone.now(),
+    )
+    _announce(job_finished, job)
+
+
+def _request(user: Any, job: Job, column: str, word: str) -> Job:
+    require(user, Role.EDITOR)
+    with transaction.atomic():
+        job = _locked(job)
+        if job.state == JobState.QUEUED:
+            _stop_queued(user, job)
+        elif not job.is_active:
+            raise Conflict("job.not_running", f"Job #{job.number} is {job.state} already.", "There is nothing to end.")
+        elif getattr(job, column) is not None:
+            return job
+        else:
+            setattr(job, column, timezone.now())
+            job.save(update_fields=[column])
+            line = {"level": "info", "message": f"{user.username} asked for: {word}."}
+            JobEvent.objects.append(job.pk, [("log", line)])
+        AuditEvent.write(user, f"job.{word}", f"job {job.pk}", number=job.number)
+    return job
+
+
+def _change(user: Any, job: Job, column: str, value: Any, problems: list[Problem]) -> Job:
+    require(user, Role.EDITOR)
+    if problems:
+        raise Invalid.of(problems)
+    with transaction.atomic():
+        job = _locked(job)
+        before = getattr(job, column)
+        setattr(job, column, value)
+        job.save(update_fields=[column])
+        detail = {} if column == "notes" else {"before": before, "after": value}
+        AuditEvent.write(user, f"job.{column}", f"job {job.pk}", **detail)
+    return job
+
+
+def _find(table: Any, user: Any, key: Any) -> Any:
+    """The visible row with this id that is not in the trash, or None."""
+    try:
+        row = table.objects.visible_to(user).filter(pk=uuid.UUID(str(key))).first()
+    except ValueError:
+        return None
+    holder = getattr(row, "model", None) or getattr(row, "dataset", None) or row
+    return None if getattr(holder, "deleted_at", None) else row
+
+
+def _name_problems(name: str, *, needed: bool = True) -> list[Problem]:
+    if len(name.strip()) > 120:
+        return [Problem(("name",), "name.too_long", "The name has more than 120 characters.", "Shorten it.")]
+    if needed and not name.strip():
+        return [Problem(("name",), "name.missing", "The name is empty.", "Give a name.")]
+    return []
+
+
+def _priority_problems(priority: int) -> list[Problem]:
+    if priority in PRIORITIES:
+        return []
+    return [Problem(("priority",), "priority.range", f"There is no priority {priority}.", "Use -100 to 100.")]
+
+
+def _model_problems(model: ModelVersion | None, settings: TrainSettings | None) -> list[Problem]:
+    at: Callable[..., Problem] = lambda *a: Problem(("model_version_id",), *a)  # noqa: E731
+    if model is None:
+        return [at("model.unknown", "There is no such model.", "Choose one of the list, or import one.")]
+    if not model.is_trainable:
+        return [at("model.not_trainable", f"{model} is an adapter.", "Choose its base model.")]
+    found = []
+    if settings and settings.adapter.name == "full" and model.quantization:
+        found.append(
+            Problem(
+                ("adapter",),
+                "adapter.needs_unquantised",
+                f"{model} is quantised, so its own weights cannot be trained.",
+                "Choose LoRA or DoRA, or import the model in full precision.",
+            )
+        )
+    if settings and 0 < model.context_length < settings.max_seq_length:
+        found.append(
+            Problem(
+                ("max_seq_length",),
+                "config.max_seq_length",
+                f"{settings.max_seq_length} tokens are more than the {model.context_length} that {model} can read.",
+                f"Use at most {model.context_length}.",
+            )
+        )
+    return found
+
+
+def _data_problems(data: DatasetVersion | None) -> list[Problem]:
+    at: Callable[..., Problem] = lambda *a: Problem(("dataset_version_id",), *a)  # noqa: E731
+    if data is None:
+        return [at("dataset.unknown", "There is no such data set.", "Choose one of the list, or import one.")]
+    if not data.rows_train:
+        return [at("dataset.empty", f"{data} has no rows to train on.", "Import it again with a smaller validation share.")]
+    return []
+
+
+def _training_name(model: ModelVersion, data: DatasetVersion) -> str:
+    """Such as "smollm2 · python docs · 3": the short model name, the data set's, and a count."""
+    n = Job.objects.filter(model_version__model=model.model, dataset_version__dataset=data.dataset).count() + 1
+    short = model.model.name.split("/")[-1].split("-")[0].lower()
+    return f"{short[:40]} · {data.dataset.name.lower()[:60]} · {n}"
+
+
+def _import_source(source: Any, name: str) -> tuple[dict[str, Any], str, list[Problem]]:
+    """The source with its upload or path made real, a name for what comes of it, and what is wrong."""
+    problems = _name_problems(name, needed=False)
+    made = dict(source) if isinstance(source, dict) else {}
+    if (upload := made.pop("upload", None)) is not None:
+        try:
+            made["path"] = str(uploads.find(upload))
+        except NotFound as error:
+            problems.append(Problem(("source", "upload"), error.code, error.message, error.hint))
+            made["path"] = "unknown"
+    elif "path" in made:
+        found = uploads.server_path(made["path"])
+        if isinstance(found, Problem):
+            problems.append(found)
+        else:
+            made["path"] = str(found)
+    if made.get("kind") == "hub" and env().offline:
+        problems.append(
+            Problem(("source",), "hub.offline", "This dashboard may not ask the hub.", "Upload files, or unset MLXP_OFFLINE.")
+        )
+    return made, name.strip() or _source_name(made), problems
+
+
+def _source_name(source: dict[str, Any]) -> str:
+    if source.get("kind") == "python_docs":
+        return "Python docs"
+    text = str(source.get("repo_id") or source.get("path") or "")
+    last = text.rstrip("/").split("/")[-1]
+    stem = last.rsplit(".", 1)[0] if source.get("kind") in {"file", "gguf"} else last
+    return (stem or "import")[:100]
+
+
+def _checked_import(model: Any, asked: dict[str, Any], name: str, problems: list[Problem]) -> dict[str, Any]:
+    """The request with defaults filled in, without the target, which the worker chooses."""
+    found = list(problems)
+    try:
+        checked = check(model, {**{k: v for k, v in asked.items() if k != "target"}, "target": "unset"})
+    except ConfigError as error:
+        found += [p for p in error.problems if p.loc != ("source", "path") or not problems]
+        checked = None
+    if found or checked is None:
+        raise Invalid.of(found)
+    dumped: dict[str, Any] = checked.model_dump(mode="json", exclude={"target", "schema_version"})
+    return dumped
