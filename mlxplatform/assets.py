@@ -141,8 +141,7 @@ def fingerprint(root: Path) -> str:
         raise AssetsError(
             f"package-lock.json is missing in {root}. Restore it from the repository: it names every file by hash."
         ) from error
-    wanted = json.dumps([FILES, ICONS], sort_keys=True).encode()
-    return hashlib.sha256(lock + wanted).hexdigest()
+    return hashlib.sha256(lock + Path(__file__).read_bytes()).hexdigest()
 
 
 def up_to_date(vendor: Path, recipe: str) -> bool:
@@ -185,7 +184,9 @@ def npm_ci(root: Path) -> None:
     try:
         done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=NPM_SECONDS, check=False)
     except subprocess.TimeoutExpired as error:
-        raise AssetsError(f"npm did not finish within {NPM_SECONDS} s. Check the network, then run it again.") from error
+        raise AssetsError(
+            f"npm did not finish within {NPM_SECONDS} s. Check the network, then run it again."
+        ) from error
     except OSError as error:
         raise AssetsError(f"npm could not be started ({error.strerror}). Install Node.js 20 or newer.") from error
     if done.returncode != 0:
@@ -228,8 +229,8 @@ def sprite(folder: Path) -> str:
             raise AssetsError(
                 f"The icon set has no {source}.svg. Correct ICONS in mlxplatform/assets.py, then run it again."
             ) from error
-        body = re.sub(r"<!--.*?-->", "", svg, flags=re.S)
-        inner = re.search(r"<svg[^>]*>(.*)</svg>", body, flags=re.S)
+        body = re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
+        inner = re.search(r"<svg[^>]*>(.*)</svg>", body, flags=re.DOTALL)
         drawing = re.sub(r"\s+", " ", inner.group(1)).strip() if inner else ""
         paint = (
             'fill="currentColor"'

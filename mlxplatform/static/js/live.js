@@ -1,0 +1,166 @@
+// One websocket per page for all its jobs. A frame is {seq, job, t, …}; seq is dense per job.
+//
+// Markup: <body data-live-url="/ws/live/">, and on any element data-live-job="<uuid>" data-live-seq="<cursor>".
+// Each frame becomes the event `live:<t>` with the frame as detail: once on the document, and once, not
+// bubbling, on every element of that job (so that hx-trigger="live:state" works without a filter).
+// Nothing is lost or doubled: seq <= last is dropped, a hole is asked for again, a reconnect resumes at last.
+
+const FIRST = 500; // ms, the first back-off
+const CAP = 10000; // ms, the longest back-off
+const CHIP = 3000; // ms without a connection before the page says so
+const SILENT = 30000; // ms without a beat, from a server that sends beats, before the socket counts as dead
+const FINAL = { 4401: "signed-out", 4403: "forbidden" };
+
+/** The state machine, without the page: `env` gives url, connect(url), deliver(frame), status(word), random(), now(), later(ms, act) → cancel. */
+export class LiveClient {
+  constructor(env) {
+    this.env = env;
+    this.last = new Map();
+    this.asked = new Map(); // job → the cursor for which a hole was asked again
+    this.socket = null;
+    this.tries = 0;
+    this.ended = false;
+    this.beat = 0;
+    this.cancelRetry = this.cancelChip = () => {};
+  }
+
+  /** Follow `job` from cursor `seq`. Known jobs keep their cursor. */
+  follow(job, seq) {
+    if (this.last.has(job)) return;
+    this.last.set(job, Number(seq) || 0);
+    if (this.open) this.ask([job]);
+    else if (!this.socket && !this.ended) this.connect();
+  }
+
+  /** Stop following; the server is told. */
+  leave(job) {
+    if (this.last.delete(job) && this.open) this.socket.send(JSON.stringify({ unsubscribe: [job] }));
+  }
+
+  get open() { return this.socket?.readyState === 1; }
+
+  ask(jobs) { this.socket.send(JSON.stringify({ subscribe: Object.fromEntries(jobs.map((job) => [job, this.last.get(job)])) })); }
+
+  connect() {
+    if (this.ended || this.socket) return;
+    this.cancelRetry();
+    this.waitForChip();
+    const socket = this.env.connect(this.env.url);
+    this.socket = socket;
+    socket.onopen = () => {
+      this.cancelChip();
+      this.cancelChip = null;
+      this.beat = 0;
+      this.asked.clear();
+      this.ask([...this.last.keys()]);
+      this.env.status("live");
+    };
+    socket.onmessage = (event) => { if (this.socket === socket) this.receive(event.data); };
+    socket.onclose = (event) => { if (this.socket === socket) this.closed(event.code); };
+  }
+
+  receive(text) {
+    this.tries = 0; // only a connection that delivers resets the back-off
+    const message = JSON.parse(text);
+    for (const frame of Array.isArray(message) ? message : [message]) this.accept(frame);
+  }
+
+  accept(frame) {
+    if (frame.t === "beat") { this.beat = this.env.now(); return; }
+    if (!this.last.has(frame.job)) return;
+    const last = this.last.get(frame.job);
+    if (frame.seq <= last) return;
+    if (frame.seq > last + 1 && frame.t !== "snapshot" && this.asked.get(frame.job) !== last) {
+      this.asked.set(frame.job, last); // once per hole: what comes after the answer is all there is
+      this.ask([frame.job]);
+      return;
+    }
+    this.last.set(frame.job, frame.seq);
+    this.env.deliver(frame);
+  }
+
+  closed(code) {
+    this.socket = null;
+    if (FINAL[code]) {
+      this.ended = true;
+      this.cancelChip?.();
+      this.env.status(FINAL[code]);
+      return;
+    }
+    this.waitForChip();
+    const ceiling = Math.min(CAP, FIRST * 2 ** this.tries++);
+    this.cancelRetry = this.env.later(this.env.random() * ceiling, () => this.connect());
+  }
+
+  waitForChip() {
+    if (this.cancelChip && this.chipArmed) return;
+    this.chipArmed = true;
+    const cancel = this.env.later(CHIP, () => { if (!this.open) this.env.status("reconnecting"); });
+    this.cancelChip = () => { cancel(); this.chipArmed = false; };
+  }
+
+  /** The network is back or the tab is seen again: do not sit out the back-off, and doubt a silent socket. */
+  wake() {
+    if (this.ended || this.last.size === 0) return;
+    if (this.open && this.beat && this.env.now() - this.beat > SILENT) {
+      const dead = this.socket;
+      this.socket = null;
+      dead.close();
+    }
+    if (!this.socket) { this.tries = 0; this.connect(); }
+  }
+}
+
+function showStatus(word) {
+  document.body.dataset.live = word;
+  const chip = document.getElementById("live-chip");
+  if (!chip) return;
+  const words = { reconnecting: "Live paused, reconnecting…", "signed-out": "Signed out", forbidden: "No live updates: access ended" };
+  chip.hidden = !words[word];
+  const text = chip.querySelector("span");
+  text.textContent = words[word] ?? "";
+  if (word === "signed-out") {
+    const link = document.createElement("a");
+    link.href = `${document.body.dataset.loginUrl}?next=${encodeURIComponent(location.pathname + location.search)}`;
+    link.textContent = "Signed out. Sign in again";
+    text.replaceChildren(link);
+  }
+  document.dispatchEvent(new CustomEvent("live:status", { detail: word }));
+}
+
+function deliver(frame) {
+  const name = `live:${frame.t}`;
+  document.dispatchEvent(new CustomEvent(name, { detail: frame }));
+  for (const element of document.querySelectorAll(`[data-live-job="${CSS.escape(frame.job)}"]`)) {
+    element.dispatchEvent(new CustomEvent(name, { detail: frame }));
+  }
+}
+
+function start() {
+  const url = new URL(document.body.dataset.liveUrl, location.href);
+  url.protocol = url.protocol.replace("http", "ws");
+  const client = new LiveClient({
+    url: url.href,
+    connect: (address) => new WebSocket(address),
+    deliver,
+    status: showStatus,
+    random: Math.random,
+    now: () => performance.now(),
+    later: (ms, act) => { const timer = setTimeout(act, ms); return () => clearTimeout(timer); },
+  });
+  const scan = () => {
+    const here = [...document.querySelectorAll("[data-live-job]")];
+    // The lowest cursor of a job wins: whatever a later fragment has already seen is harmless to see again.
+    here.sort((a, b) => (Number(a.dataset.liveSeq) || 0) - (Number(b.dataset.liveSeq) || 0));
+    for (const element of here) client.follow(element.dataset.liveJob, element.dataset.liveSeq);
+    const jobs = new Set(here.map((element) => element.dataset.liveJob));
+    for (const job of [...client.last.keys()]) if (!jobs.has(job)) client.leave(job);
+  };
+  scan();
+  document.addEventListener("htmx:load", scan);
+  addEventListener("online", () => client.wake());
+  document.addEventListener("visibilitychange", () => { if (!document.hidden) client.wake(); });
+  setInterval(() => client.wake(), SILENT);
+}
+
+if (globalThis.document?.body?.dataset.liveUrl) start();
