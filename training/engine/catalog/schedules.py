@@ -1,11 +1,12 @@
 """Learning-rate schedules: a factor on the learning rate for each optimizer update.
 
-All of them warm up linearly from zero inside the total; the first update of a warm-up of W updates
-uses 1/W of the rate, so no update is wasted on a rate of zero.
+All of them warm up linearly inside the total: update s of a warm-up of W takes (s + 1) / (W + 1) of the
+rate, so no update is wasted on a rate of zero and the full rate is reached once.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from training.engine.catalog.rows import Catalog, Row, Settings, setting
@@ -24,11 +25,25 @@ class _Warm(Settings):
         steps = self.warmup_steps if self.warmup_steps is not None else round(self.warmup_ratio * total)
         return min(steps, total)
 
+    def multiplier(self, step: int, total: int) -> float:
+        """What update ``step`` (0 … ``total`` - 1) multiplies the learning rate by. Forms draw it; no arrays."""
+        warmup = self.warmup(total)
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        return self._after(step - warmup, max(1, total - warmup))
+
+    def _after(self, step: int, span: int) -> float:
+        """The factor ``step`` updates after the warm-up, which leaves ``span`` updates."""
+        raise NotImplementedError
+
 
 class Constant(_Warm):
     """The full rate after the warm-up."""
 
     name: Literal["constant"] = "constant"
+
+    def _after(self, step: int, span: int) -> float:
+        return 1.0
 
 
 class Linear(_Warm):
@@ -37,12 +52,18 @@ class Linear(_Warm):
     name: Literal["linear"] = "linear"
     end_ratio: float = setting(0.0, "End rate", "Share of the rate that is left at the last update.", ge=0, le=1)
 
+    def _after(self, step: int, span: int) -> float:
+        return 1.0 - (1.0 - self.end_ratio) * min(1.0, step / span)
+
 
 class Cosine(_Warm):
     """Falls along half a cosine to ``end_ratio`` of the rate (Loshchilov and Hutter 2017, arXiv 1608.03983)."""
 
     name: Literal["cosine"] = "cosine"
     end_ratio: float = setting(0.1, "End rate", "Share of the rate that is left at the last update.", ge=0, le=1)
+
+    def _after(self, step: int, span: int) -> float:
+        return self.end_ratio + (1.0 - self.end_ratio) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, step / span)))
 
 
 class Step(_Warm):
@@ -51,6 +72,9 @@ class Step(_Warm):
     name: Literal["step"] = "step"
     every: int = setting(100, "Every", "Updates between two drops of the rate.", ge=1, le=10**7, unit="updates")
     factor: float = setting(0.5, "Factor", "What the rate is multiplied by at each drop.", gt=0, le=1)
+
+    def _after(self, step: int, span: int) -> float:
+        return float(self.factor ** (step // self.every))
 
 
 SCHEDULES = Catalog(
