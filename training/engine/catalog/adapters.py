@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from training.engine.catalog.rows import Catalog, Row, Settings, setting
 
@@ -15,6 +15,13 @@ class _Layers(Settings):
     num_layers: int = setting(
         -1, "Layers", "How many blocks, counted from the top, are trained; -1 means all of them.", ge=-1, le=1000
     )
+
+    @field_validator("num_layers")
+    @classmethod
+    def _some(cls, value: int) -> int:
+        if value == 0:
+            raise ValueError("0 layers would train nothing; -1 takes all of them")
+        return value
 
 
 class _LowRank(_Layers):

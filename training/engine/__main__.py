@@ -1,0 +1,30 @@
+"""``python -m training.engine``: take the fast BLAS on board, then run the command line.
+
+The dynamic loader reads its settings at the start of a process only, so the process starts itself
+anew, once, with the same pid, before any array library is loaded.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from training.engine import blas
+from training.engine.cli import main
+
+_READY = "MLXP_ENGINE_BLAS"
+
+
+def start() -> int:
+    """Run the engine, on the fast BLAS where there is one for this machine."""
+    if _READY not in os.environ:
+        cache = Path(os.environ.get("MLXP_HOME", "var")).resolve() / "cache"
+        if extra := blas.environment(cache):
+            os.execve(sys.executable, [sys.executable, "-m", "training.engine", *sys.argv[1:]],
+                      {**os.environ, **extra, _READY: "1"})  # fmt: skip
+    return main()
+
+
+if __name__ == "__main__":
+    sys.exit(start())

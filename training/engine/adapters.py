@@ -1,0 +1,118 @@
+"""What is trained: adapters put into a model, or the model's own blocks unfrozen.
+
+Adapters are mlx-lm's own layers under mlx-lm's own names, so that their files load in stock mlx-lm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_flatten, tree_unflatten
+
+from training.engine.catalog.adapters import ADAPTERS, Dora, Full, Lora
+from training.engine.catalog.rows import Settings
+from training.engine.errors import ConfigError, Problem
+from training.engine.mlx_models import submodule
+
+WEIGHTS = "adapters.safetensors"
+CONFIG = "adapter_config.json"
+
+
+def apply(model: nn.Module, settings: Settings) -> None:
+    """Freeze ``model`` and make trainable what ``settings`` ask for. Draws from MLX's random stream."""
+    model.freeze()
+    ADAPTERS[settings.name].load()(model, settings)
+    mx.eval(model.trainable_parameters())
+
+
+def apply_lora(model: nn.Module, s: Lora) -> None:
+    lora, switch = submodule("tuner.lora"), submodule("models.switch_layers")
+
+    def convert(layer: nn.Module) -> nn.Module:
+        if hasattr(layer, "to_lora"):
+            return layer.to_lora(r=s.rank, scale=s.scale, dropout=s.dropout)
+        experts = isinstance(layer, switch.SwitchLinear | switch.QuantizedSwitchLinear)
+        kind = lora.LoRASwitchLinear if experts else lora.LoRALinear
+        return kind.from_base(layer, r=s.rank, scale=s.scale, dropout=s.dropout)
+
+    kinds = (nn.Linear, nn.QuantizedLinear, switch.SwitchLinear, switch.QuantizedSwitchLinear)
+    _convert_blocks(model, s, lambda m: hasattr(m, "to_lora") or isinstance(m, kinds), convert)
+
+
+def apply_dora(model: nn.Module, s: Dora) -> None:
+    dora = submodule("tuner.dora").DoRALinear
+
+    def convert(linear: nn.Module) -> nn.Module:
+        # Stock from_base takes input_dims * (32 // bits), which is wrong for 3, 5 and 6 bits.
+        rows, columns = linear.weight.shape
+        if isinstance(linear, nn.QuantizedLinear):
+            columns = columns * 32 // linear.bits
+        layer = dora(input_dims=columns, output_dims=rows, r=s.rank, dropout=s.dropout, scale=s.scale)
+        layer.set_linear(linear)
+        return layer
+
+    _convert_blocks(model, s, lambda m: isinstance(m, nn.Linear | nn.QuantizedLinear), convert)
+
+
+def apply_full(model: nn.Module, s: Full) -> None:
+    if any(isinstance(m, nn.QuantizedLinear | nn.QuantizedEmbedding) for m in model.modules()):
+        raise ConfigError(
+            "adapter.needs_unquantised",
+            "Full fine-tuning changes the model's own weights, and these are quantised.",
+            "Choose LoRA or DoRA, or a model in 16 or 32 bits.",
+        )
+    for block in _blocks(model, s.num_layers):
+        block.unfreeze()
+
+
+def _blocks(model: nn.Module, num_layers: int) -> list[nn.Module]:
+    blocks = list(model.layers)
+    return blocks if num_layers < 0 else blocks[len(blocks) - min(num_layers, len(blocks)) :]
+
+
+def _convert_blocks(
+    model: nn.Module,
+    s: Lora | Dora,
+    fits: Callable[[nn.Module], bool],
+    convert: Callable[[nn.Module], nn.Module],
+) -> None:
+    """Replace the fitting linear layers of the chosen blocks; unknown module names are an error."""
+    wanted = None if s.keys is None else set(s.keys)
+    found: set[str] = set()
+    for block in _blocks(model, s.num_layers):
+        hits = [(k, m) for k, m in block.named_modules() if fits(m) and (wanted is None or k in wanted)]
+        found.update(k for k, _ in hits)
+        block.update_modules(tree_unflatten([(k, convert(m)) for k, m in hits]))
+    if wanted is not None and wanted - found or not found:
+        names = sorted(wanted - found) if wanted else []
+        known = sorted({k for k, m in list(model.layers)[0].named_modules() if fits(m)})
+        raise ConfigError.of(
+            [
+                Problem(
+                    ("adapter", "keys"),
+                    "adapter.no_module",
+                    f"The model has no module {', '.join(names)}." if names else "No block has a module to adapt.",
+                    f"Its blocks have: {', '.join(known)}." if known else "Choose another adapter or more layers.",
+                )
+            ]
+        )
+
+
+def describe(settings: Settings) -> dict[str, Any]:
+    """``adapter_config.json`` as stock mlx-lm reads it."""
+    if isinstance(settings, Full):
+        return {"fine_tune_type": "full", "num_layers": settings.num_layers}
+    assert isinstance(settings, Lora | Dora)
+    parameters: dict[str, Any] = {"rank": settings.rank, "scale": settings.scale, "dropout": settings.dropout}
+    if settings.keys is not None:
+        parameters["keys"] = list(settings.keys)
+    # Stock mlx-lm reads 0 and less as "all blocks"; -1 says so in its own words.
+    return {"fine_tune_type": settings.name, "num_layers": settings.num_layers, "lora_parameters": parameters}
+
+
+def trained_weights(model: nn.Module) -> dict[str, mx.array]:
+    """The trainable parameters by their full names."""
+    return dict(tree_flatten(model.trainable_parameters()))

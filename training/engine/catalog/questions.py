@@ -1,0 +1,29 @@
+"""Questions the engine answers at once, without a job: which command, with which configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import BaseModel
+
+from training.engine.imports import TokensConfig, ValidateConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One kind of question."""
+
+    command: str
+    config: type[BaseModel]
+    label: str
+    implementation: str
+    """Dotted path of ``run(config, say)``, loaded by the engine only."""
+
+
+QUESTIONS = {
+    question.command: question
+    for question in (
+        Question("validate-data", ValidateConfig, "Check every row of a data file", "training.engine.validate:run"),
+        Question("tokens", TokensConfig, "Show what of a data set is trained", "training.engine.token_view:run"),
+    )
+}

@@ -1,0 +1,220 @@
+"""Checkpoints: a folder that is complete or does not exist, from which a training goes on bit for bit.
+
+Written beside, flushed to the disk, its manifest with all hashes last, then renamed. A folder
+without a manifest does not count; one whose hashes do not fit is passed over for the one before.
+
+Each holds the adapter in stock mlx-lm's form (``adapters.safetensors``, ``adapter_config.json``) and
+what it takes to continue: the optimizer's state, MLX's random key, the half-done accumulation and
+the place in the data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+from mlx.utils import tree_flatten, tree_unflatten
+
+from training.engine import ENGINE_VERSION, SCHEMA, adapters
+from training.engine.batches import Cursor
+from training.engine.errors import ModelError, StorageError
+from training.engine.rundir import write_json
+
+MANIFEST = "manifest.json"
+STATE, OPTIMIZER, TRAINER = "state.safetensors", "optimizer.safetensors", "trainer.json"
+_NAME = re.compile(r"^\d{7,}(-\d+)?$")
+
+
+@dataclass(slots=True)
+class Position:
+    """Where a training stands, apart from its arrays. All of it survives a restart exactly."""
+
+    step: int = 0
+    micro: int = 0
+    """Micro-batches already summed up for the next update."""
+    cursor: Cursor = field(default_factory=Cursor)
+    loss_sum: float = 0.0
+    """Summed loss of the half-done update, nats."""
+    tokens: int = 0
+    """Trained tokens of the half-done update."""
+    report_loss: float = 0.0
+    report_tokens: int = 0
+    report_seconds: float = 0.0
+    report_steps: int = 0
+    trained_tokens: int = 0
+    """Trained tokens so far."""
+    last_eval: int = -1
+    """Step of the last complete evaluation."""
+    best_loss: float | None = None
+    best_step: int = -1
+    bad_evals: int = 0
+    """Evaluations since the best one."""
+    first_loss: float | None = None
+    """Validation loss before training."""
+    val_loss: float | None = None
+    first_test: float | None = None
+    test_loss: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A published checkpoint."""
+
+    path: Path
+    step: int
+    bytes: int
+    sha256: str
+    """Of the manifest, which holds the sha256 of every other file."""
+
+
+def save(folder: Path, where: Position, weights: dict[str, mx.array], config: dict[str, Any], optimizer: Any,
+         gradients: Any, identity: dict[str, str]) -> Saved:  # fmt: skip
+    """Publish a checkpoint under ``folder`` and return it. Raises StorageError when the disk refuses.
+
+    ``identity`` are the digests (model, data, settings) that a continuation must agree with.
+    """
+    name = f"{where.step:07d}" + (f"-{where.micro}" if where.micro else "")
+    beside, target = folder / f".part-{name}", folder / name
+    try:
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir(parents=True, mode=0o700)
+        mx.save_safetensors(str(beside / adapters.WEIGHTS), weights, {"format": "mlx"})
+        write_json(beside / adapters.CONFIG, config)
+        mx.save_safetensors(str(beside / OPTIMIZER), dict(tree_flatten(optimizer.state)))
+        state = {"rng": mx.random.state[0]} | {f"grad.{k}": v for k, v in tree_flatten(gradients or {})}
+        mx.save_safetensors(str(beside / STATE), state)
+        write_json(beside / TRAINER, asdict(where))
+        files = {path.name: _file_facts(path) for path in sorted(beside.iterdir())}
+        manifest = {"schema": SCHEMA, "engine": ENGINE_VERSION, "step": where.step, "identity": identity, "files": files}
+        write_json(beside / MANIFEST, manifest)
+        _sync(beside)
+        if target.exists():  # same step again, after falling back behind it: the new one stands for it
+            shutil.rmtree(target)
+        os.replace(beside, target)
+        _sync(folder)
+    except (OSError, RuntimeError) as error:
+        if isinstance(error, StorageError):
+            raise
+        raise StorageError(
+            "storage.checkpoint",
+            f"The checkpoint of step {where.step} could not be written: {error}.",
+            "Free some disk space, then resume: the checkpoint before it is whole.",
+        ) from error
+    size = sum(f["bytes"] for f in files.values())
+    return Saved(target, where.step, size, hashlib.sha256((target / MANIFEST).read_bytes()).hexdigest())
+
+
+def listed(folder: Path) -> list[Path]:
+    """Published checkpoints, the newest first."""
+    if not folder.is_dir():
+        return []
+    found = [p for p in folder.iterdir() if _NAME.match(p.name) and (p / MANIFEST).is_file()]
+    return sorted(found, key=_age, reverse=True)
+
+
+def _age(path: Path) -> tuple[int, int]:
+    step, _, micro = path.name.partition("-")
+    return int(step), int(micro or 0)
+
+
+def newest(folder: Path, tell: Callable[[str], None]) -> Path | None:
+    """The newest checkpoint whose files are what its manifest says; ``tell`` hears about others."""
+    for path in listed(folder):
+        fault = fault_of(path)
+        if fault is None:
+            return path
+        tell(f"Checkpoint {path.name} is passed over: {fault}")
+    return None
+
+
+def fault_of(path: Path) -> str | None:
+    """What is wrong with a published checkpoint; None when every hash fits."""
+    try:
+        manifest = json.loads((path / MANIFEST).read_text())
+        for name, facts in manifest["files"].items():
+            if _file_facts(path / name) != facts:
+                return f"{name} has changed since it was written."
+    except FileNotFoundError as error:
+        return f"{Path(str(error.filename)).name} is missing."
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        return f"its manifest cannot be read ({error})."
+    return None
+
+
+def restore(path: Path, model: Any, optimizer: Any, identity: dict[str, str]) -> tuple[Position, Any]:
+    """Put a checkpoint into ``model`` and ``optimizer``; returns the place and the half-summed gradients.
+
+    Raises ModelError when it belongs to another model, data set or set of weights.
+    """
+    manifest = json.loads((path / MANIFEST).read_text())
+    for what, digest in identity.items():
+        if manifest["identity"].get(what) != digest:
+            raise ModelError(
+                f"checkpoint.other_{what}",
+                f"Checkpoint {path.name} was made with another {what}.",
+                f"Start a new job to train with this {what}.",
+            )
+    weights = mx.load(str(path / adapters.WEIGHTS))
+    own = adapters.trained_weights(model)
+    if set(weights) != set(own) or any(weights[k].shape != own[k].shape for k in own):
+        raise ModelError(
+            "checkpoint.other_shape",
+            f"Checkpoint {path.name} holds other weights than this training has.",
+            "Start a new job: adapter, rank and layers cannot change on resuming.",
+        )
+    model.load_weights(list(weights.items()), strict=False)
+    optimizer.state = tree_unflatten(list(mx.load(str(path / OPTIMIZER)).items()))
+    state = mx.load(str(path / STATE))
+    key = state.pop("rng")
+    # The only way to set MLX's random stream; it splits the seed into the two halves of the key.
+    mx.random.seed((int(key[0].item()) << 32) | int(key[1].item()))
+    gradients = tree_unflatten([(k.removeprefix("grad."), v) for k, v in state.items()]) if state else None
+    row = json.loads((path / TRAINER).read_text())
+    row["cursor"] = Cursor(**row["cursor"])
+    mx.eval(model.parameters(), optimizer.state, gradients or [])
+    return Position(**row), gradients
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a kill left half-written."""
+    if folder.is_dir():
+        for path in folder.glob(".part-*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def remove(path: Path) -> None:
+    """Take a checkpoint away: it stops counting first, so that a kill leaves no half of it."""
+    (path / MANIFEST).unlink(missing_ok=True)
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def surplus(folder: Path, keep: int, best_step: int) -> list[Path]:
+    """Checkpoints beyond the newest ``keep`` and the best one."""
+    return [p for i, p in enumerate(listed(folder)) if i >= keep and _age(p) != (best_step, 0)]
+
+
+def _file_facts(path: Path) -> dict[str, Any]:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return {"bytes": path.stat().st_size, "sha256": digest.hexdigest()}
+
+
+def _sync(folder: Path) -> None:
+    """Flush a folder's files and its own entry to the disk."""
+    for path in [*folder.iterdir(), folder]:
+        if path.is_file() or path == folder:
+            fd = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)

@@ -1,0 +1,108 @@
+"""The engine's command line.
+
+    python -m training.engine train --config c.json --run-dir d/
+    python -m training.engine import-model | import-dataset --config c.json --run-dir d/
+    python -m training.engine validate-data | tokens --config c.json
+
+Commands with a run folder write a journal and may take hours; the others answer at once on stdout.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from training.engine.catalog.kinds import KINDS, Kind
+from training.engine.catalog.questions import QUESTIONS, Question
+from training.engine.config import load
+from training.engine.errors import ConfigError, EngineError, Exit
+from training.engine.journal import Event
+from training.engine.report import Silent
+from training.engine.rundir import RunDir
+from training.engine.session import Session, refuse
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command and return the process's exit code."""
+    parser = argparse.ArgumentParser(prog="python -m training.engine", description="Train and import models with MLX.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for kind in KINDS.values():
+        command = commands.add_parser(kind.command, help=kind.label)
+        command.add_argument("--config", type=Path, required=True, help="JSON file with the whole request")
+        command.add_argument("--run-dir", type=Path, required=True, help="folder for journal, checkpoints and log")
+        command.add_argument("--attempt", type=int, help="number of this attempt; the next one if left out")
+        command.add_argument("--quiet", action="store_true", help="do not print the journal on stdout")
+        command.set_defaults(work=_work, what=kind)
+    for question in QUESTIONS.values():
+        command = commands.add_parser(question.command, help=question.label)
+        command.add_argument("--config", type=Path, required=True, help="JSON file with the question")
+        command.set_defaults(work=_ask, what=question)
+    args = parser.parse_args(argv)
+    return int(args.work(args.what, args))
+
+
+def _work(kind: Kind, args: argparse.Namespace) -> Exit:
+    """A command with a run folder."""
+    run_dir = RunDir(args.run_dir.resolve())
+    attempt = run_dir.attempt(args.attempt or run_dir.newest_attempt() + 1)
+    try:
+        session = Session(run_dir, attempt, None if args.quiet else _print)
+    except EngineError as error:
+        print(f"{error.message}\n{error.hint}", file=sys.stderr)
+        return error.exit_code
+    session.listen()
+
+    def work(session: Session) -> dict[str, Any]:
+        config = load(kind.config, args.config)
+        implementation = _load(kind.implementation)
+        result: dict[str, Any] = implementation(config, session)
+        return result
+
+    return session.run(work)
+
+
+def _ask(question: Question, args: argparse.Namespace) -> Exit:
+    """A command that answers at once: JSON on stdout, problems as JSON too."""
+    try:
+        answer = _load(question.implementation)(load(question.config, args.config), Silent())
+    except ConfigError as error:
+        json.dump({"failed": _facts(error)}, sys.stdout)
+        return refuse(error)
+    except EngineError as error:
+        json.dump({"failed": _facts(error)}, sys.stdout)
+        return error.exit_code
+    json.dump(answer, sys.stdout, ensure_ascii=False)
+    return Exit.FINISHED
+
+
+def _facts(error: EngineError) -> dict[str, Any]:
+    return {
+        "code": error.code,
+        "message": error.message,
+        "hint": error.hint,
+        "problems": [problem.as_dict() for problem in error.problems],
+    }
+
+
+def _load(path: str) -> Any:
+    module, _, name = path.partition(":")
+    return getattr(import_module(module), name)
+
+
+def _print(event: Event) -> None:
+    """The journal in short, for whoever runs the engine by hand; goes into stdout.log otherwise."""
+    fields = " ".join(f"{k}={_short(v)}" for k, v in event.fields.items())
+    print(f"{event.event} {fields}", flush=True)
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, dict):
+        return "{" + " ".join(f"{k}={_short(v)}" for k, v in value.items()) + "}"
+    text = str(value)
+    return text if len(text) <= 300 else text[:300] + "…"

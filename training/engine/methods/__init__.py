@@ -1,0 +1,1 @@
+"""Training methods: one file each, all driven by the one loop in ``trainer.py``."""

@@ -1,0 +1,24 @@
+"""What the loop asks of a method."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from training.engine.batches import Batch
+from training.engine.masks import Encoded
+from training.engine.tokenizer import Tokenizer
+
+
+class Method(Protocol):
+    """One way to train. It knows neither files, optimizers nor steps."""
+
+    def encode(self, row: dict[str, Any], tokenizer: Tokenizer, max_seq_length: int) -> Encoded:
+        """One data row as tokens, with a flag for each whether the loss counts it."""
+        ...
+
+    def loss(self, model: nn.Module, batch: Batch) -> mx.array:
+        """The loss *summed* over the batch's trained tokens, shape (), differentiable in the model."""
+        ...

@@ -1,0 +1,100 @@
+"""The command ``train``: from a configuration to a trained adapter.
+
+Brings together model, data, method and loop; none of them knows the others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+
+from training.engine import adapters, batches, device, models
+from training.engine.batches import Rows
+from training.engine.catalog.methods import METHODS
+from training.engine.config import TrainConfig
+from training.engine.errors import DataError
+from training.engine.methods.method import Method
+from training.engine.samples import Sampler
+from training.engine.session import Session
+from training.engine.tokenizer import Tokenizer, load as load_tokenizer
+from training.engine.trainer import Trainer
+
+SPLITS = ("train", "valid", "test")
+
+
+def run(config: TrainConfig, session: Session) -> dict[str, Any]:
+    """Train as ``config`` says; returns what the last word of the journal holds."""
+    session.phase("load")
+    backend = device.set_up(config.dtype, config.seed, config.kernel_cache)
+    session.log(backend.sentence)
+    tokenizer = load_tokenizer(config.model)
+    loaded = models.load(config.model, config.dtype, backend)
+    mx.random.seed(config.seed)
+    adapters.apply(loaded.model, config.adapter)
+    if config.grad_checkpoint:
+        models.checkpoint_blocks(loaded.model)
+    method: Method = METHODS[config.method.name].load()(config.method)
+    splits = {name: _read(name, config, tokenizer, method, session) for name in SPLITS}
+    _refuse_empty(splits["train"], config)
+    sampler = Sampler.of(tokenizer, config.data, config.sample_prompts, config.sample_tokens)
+    trainer = Trainer(config, session, loaded.model, method, splits, sampler, identity(config))
+    trainer.resume()
+    result = trainer.fit()
+    return {**result, "model": str(config.model), "backend": backend.as_dict()}
+
+
+def identity(config: TrainConfig) -> dict[str, str]:
+    """Digests of what must stay the same for a checkpoint to fit: model, data, adapter and order of rows."""
+    order = {"batch_size": config.batch_size, "seed": config.seed, "max_seq_length": config.max_seq_length}
+    asked = config.model_dump(mode="json", include={"adapter", "method", "optimizer", "lr_schedule"})
+    return {
+        "model": _digest((config.model / "config.json").read_bytes()),
+        "data": _digest(b"".join(_tail(config.data / f"{name}.jsonl") for name in SPLITS)),
+        "settings": _digest(json.dumps({**asked, **order}, sort_keys=True).encode()),
+    }
+
+
+def _read(name: str, config: TrainConfig, tokenizer: Tokenizer, method: Method, session: Session) -> Rows:
+    session.phase("tokenize", detail=name)
+    path = config.data / f"{name}.jsonl"
+    rows = batches.read(path, lambda row: method.encode(row, tokenizer, config.max_seq_length), lambda n: session.check())
+    if rows.left_out:
+        session.log(f"{rows.left_out} rows of {path.name} train nothing and are left out.", "warning")
+    if rows.cut:
+        session.log(f"{rows.cut} rows of {path.name} are cut at {config.max_seq_length} tokens.", "warning")
+    if rows.rows:
+        tokens = rows.trained_tokens
+        session.log(f"{path.name}: {len(rows.rows)} rows, {int(rows.lengths.sum())} tokens, {tokens} of them trained.")
+    return rows
+
+
+def _refuse_empty(rows: Rows, config: TrainConfig) -> None:
+    if rows.rows:
+        return
+    if rows.left_out:
+        raise DataError(
+            "data.nothing_trained",
+            f"None of the {rows.left_out} rows has a token to train within {config.max_seq_length} tokens.",
+            "Raise the sequence length, or train on all tokens.",
+        )
+    raise DataError(
+        "data.empty", f"There are no rows in {config.data.name}/train.jsonl.", "Import a data set with rows."
+    )
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _tail(path: Path) -> bytes:
+    """Size and last 4 KiB of a file: enough to notice another data set without reading gigabytes."""
+    if not path.exists():
+        return b"-"
+    with open(path, "rb") as file:
+        size = path.stat().st_size
+        file.seek(max(0, size - 4096))
+        return str(size).encode() + file.read()

@@ -1,0 +1,278 @@
+"""The loop, the only one: every method is trained by it.
+
+A step is one optimizer update. Between two micro-batches the loop can be stopped; everything it
+needs to go on bit for bit stands in :class:`training.engine.checkpoint.Position` and in the arrays
+that a checkpoint holds. Evaluations and checkpoints are *due* at steps, and what was already done
+at a step is remembered, so a loop that starts anew at any point does the same work in the same order.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import mlx.optimizers as mo
+from mlx.utils import tree_map
+
+from training.engine import adapters, checkpoint, optim
+from training.engine.batches import Rows, Stream, in_order
+from training.engine.checkpoint import Position
+from training.engine.config import TrainConfig
+from training.engine.errors import Diverged, StopAsked
+from training.engine.methods.method import Method
+from training.engine.samples import Sampler
+from training.engine.session import Session
+
+GIB = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Lengths of a run, in optimizer updates, settled when the data is known."""
+
+    steps: int
+    eval_every: int
+    save_every: int
+
+    @classmethod
+    def of(cls, config: TrainConfig, micro_per_epoch: int) -> Plan:
+        """Fill in what the configuration left open: 3 epochs, ten evaluations, ten checkpoints."""
+        epochs = config.epochs if config.epochs is not None else 3.0
+        steps = config.iters or max(1, round(epochs * micro_per_epoch / config.grad_accumulation_steps))
+        tenth = max(1, math.ceil(steps / 10))
+        return cls(steps, config.steps_per_eval or tenth, config.save_every or tenth)
+
+
+class Trainer:
+    """Trains ``model`` in place. ``fit`` may be called once."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        session: Session,
+        model: nn.Module,
+        method: Method,
+        splits: dict[str, Rows],
+        sampler: Sampler,
+        identity: dict[str, str],
+    ) -> None:
+        self.config, self.session, self.model, self.method = config, session, model, method
+        self.splits, self.sampler, self.identity = splits, sampler, identity
+        self.stream = Stream(splits["train"], config.batch_size, config.seed)
+        self.plan = Plan.of(config, self.stream.per_epoch)
+        self.optimizer: mo.Optimizer = optim.build(config.optimizer, config.learning_rate)
+        self.optimizer.init(model.trainable_parameters())
+        self.factor = optim.schedule(config.lr_schedule, self.plan.steps)
+        self.where = Position()
+        self.gradients: Any = None
+        self._value_and_grad = nn.value_and_grad(model, lambda batch: method.loss(model, batch))
+
+    def resume(self) -> None:
+        """Go on from the newest whole checkpoint, if there is one."""
+        folder = self.session.run_dir.checkpoints
+        checkpoint.sweep(folder)
+        path = checkpoint.newest(folder, lambda fault: self.session.log(fault, "warning"))
+        if path is None:
+            return
+        self.where, self.gradients = checkpoint.restore(path, self.model, self.optimizer, self.identity)
+        self.stream = Stream(self.splits["train"], self.config.batch_size, self.config.seed, self.where.cursor)
+        self.session.log(f"Goes on from step {self.where.step} of {self.plan.steps}.")
+
+    def fit(self) -> dict[str, Any]:
+        """Train to the end and return what the last word says. Raises StopAsked after saving."""
+        self.session.phase("train", self.where.step, self.plan.steps)
+        try:
+            self.model.train()
+            while True:
+                self._evaluate_if_due()
+                self._save_if_due()
+                if self.where.step >= self.plan.steps or self._patience_is_over():
+                    break
+                self._update()
+        except StopAsked:
+            self.save()
+            raise
+        return self._result()
+
+    # One update ------------------------------------------------------------------------------
+
+    def _update(self) -> None:
+        """Sum up micro-batches, then change the weights once."""
+        while self.where.micro < self.config.grad_accumulation_steps:
+            self.session.check()
+            self._micro_batch()
+        where = self.where
+        # Sums over all micro-batches divided once by all their tokens: the gradient of the large batch.
+        gradients = tree_map(lambda g: g / max(1, where.tokens), self.gradients)
+        length = optim.norm(gradients)
+        self._refuse_nonsense(where.loss_sum, length.item())
+        gradients = optim.clip(gradients, length, self.config.max_grad_norm)
+        rate = self.config.learning_rate * self.factor(where.step)
+        self.optimizer.learning_rate = rate
+        self.optimizer.update(self.model, gradients)
+        mx.eval(self.model.trainable_parameters(), self.optimizer.state)
+        where.step += 1
+        where.report_loss += where.loss_sum
+        where.report_tokens += where.tokens
+        where.report_steps += 1
+        where.trained_tokens += where.tokens
+        where.micro, where.loss_sum, where.tokens, self.gradients = 0, 0.0, 0, None
+        self._report(rate, length.item())
+
+    def _micro_batch(self) -> None:
+        since = time.perf_counter()
+        batch = self.stream.next()
+        loss, gradients = self._value_and_grad(batch)
+        if self.gradients is not None:
+            gradients = tree_map(mx.add, self.gradients, gradients)
+        mx.eval(loss, gradients)
+        self.gradients = gradients
+        self.where.report_seconds += time.perf_counter() - since
+        self.where.loss_sum += float(loss.item())
+        self.where.tokens += batch.tokens
+        self.where.micro += 1
+        self.where.cursor = self.stream.cursor
+
+    def _refuse_nonsense(self, loss: float, length: float) -> None:
+        if math.isfinite(loss) and math.isfinite(length):
+            return
+        raise Diverged(
+            "diverged.loss" if not math.isfinite(loss) else "diverged.gradient",
+            f"At step {self.where.step + 1} the loss was {loss:g} and the gradient's length {length:g}.",
+            "Start again from a checkpoint with a lower learning rate or a longer warm-up.",
+        )
+
+    def _report(self, rate: float, length: float) -> None:
+        where = self.where
+        if where.step % self.config.steps_per_report and where.step < self.plan.steps:
+            return
+        seconds, steps = where.report_seconds, where.report_steps
+        values = {
+            "train_loss": where.report_loss / max(1, where.report_tokens),
+            "learning_rate": rate,
+            "grad_norm": length,
+            "tokens_per_second": where.report_tokens / seconds if seconds else 0.0,
+            "step_seconds": seconds / max(1, steps),
+            "trained_tokens": where.trained_tokens,
+            "epoch": self.stream.epochs,
+            "memory_gb": mx.get_active_memory() / GIB,
+            "peak_memory_gb": mx.get_peak_memory() / GIB,
+        }
+        where.report_loss, where.report_tokens, where.report_seconds, where.report_steps = 0.0, 0, 0.0, 0
+        self.session.journal.write("metrics", step=where.step, of=self.plan.steps, values=values)
+
+    # Evaluation ------------------------------------------------------------------------------
+
+    def _evaluate_if_due(self) -> None:
+        where, last = self.where, self.where.step >= self.plan.steps
+        if where.micro or where.last_eval == where.step or not (where.step % self.plan.eval_every == 0 or last):
+            return
+        self.session.phase("evaluate", detail=f"step {where.step}")
+        self.model.eval()
+        try:
+            values = self._losses(last)
+            for index, sample in enumerate(self.sampler.answer(self.model, self.session.check)):
+                self.session.journal.write("sample", step=where.step, index=index, **asdict(sample))
+        finally:
+            self.model.train()
+        self.session.journal.write("evaluated", step=where.step, values=values)
+        where.last_eval = where.step
+        self._remember(values)
+        self.session.phase("train", where.step, self.plan.steps)
+
+    def _losses(self, last: bool) -> dict[str, float]:
+        values: dict[str, float] = {}
+        if self.splits["valid"].rows:
+            values["val_loss"] = self._mean_loss(self.splits["valid"], self.config.val_batches)
+        if self.splits["test"].rows and (last or self.where.step == 0):
+            values["test_loss"] = self._mean_loss(self.splits["test"], -1)
+        return values
+
+    def _mean_loss(self, rows: Rows, most: int) -> float:
+        """Nats per trained token over ``rows``."""
+        total, tokens = 0.0, 0
+        for batch in in_order(rows, self.config.batch_size, most):
+            self.session.check()
+            total += float(self.method.loss(self.model, batch).item())
+            tokens += batch.tokens
+        return total / max(1, tokens)
+
+    def _remember(self, values: dict[str, float]) -> None:
+        where, loss = self.where, values.get("val_loss")
+        if where.step == 0:
+            where.first_loss, where.first_test = loss, values.get("test_loss")
+        where.val_loss = loss
+        where.test_loss = values.get("test_loss", where.test_loss)
+        if loss is None or not math.isfinite(loss):
+            return
+        if where.best_loss is None or loss < where.best_loss:
+            where.best_loss, where.best_step, where.bad_evals = loss, where.step, 0
+        elif where.step:
+            where.bad_evals += 1
+
+    def _patience_is_over(self) -> bool:
+        over = 0 < self.config.patience <= self.where.bad_evals
+        if over:
+            self.session.log(
+                f"Stops early: the validation loss has not fallen for {self.where.bad_evals} evaluations "
+                f"(best {self.where.best_loss:.4f} at step {self.where.best_step})."
+            )
+        return over
+
+    # Checkpoints -----------------------------------------------------------------------------
+
+    def _save_if_due(self) -> None:
+        where = self.where
+        due = where.step % self.plan.save_every == 0 or where.step == self.plan.steps or where.step == where.best_step
+        over = 0 < self.config.patience <= where.bad_evals
+        if where.micro == 0 and where.step > 0 and (due or over):
+            self.save()
+
+    def save(self) -> None:
+        """Publish a checkpoint of this very place, unless it is there already, and tidy up old ones."""
+        folder, where = self.session.run_dir.checkpoints, self.where
+        name = f"{where.step:07d}" + (f"-{where.micro}" if where.micro else "")
+        if where.step == 0 and where.micro == 0 or checkpoint.fault_of(folder / name) is None:
+            return
+        saved = checkpoint.save(
+            folder,
+            where,
+            adapters.trained_weights(self.model),
+            adapters.describe(self.config.adapter),
+            self.optimizer,
+            self.gradients,
+            self.identity,
+        )
+        path = saved.path.relative_to(self.session.run_dir.root)
+        facts = {"step": saved.step, "path": str(path), "bytes": saved.bytes, "sha256": saved.sha256}
+        loss = where.val_loss if where.last_eval == where.step else None
+        self.session.journal.write("checkpoint", **facts, val_loss=loss, best=where.step == where.best_step)
+        for old in checkpoint.surplus(folder, self.config.keep_checkpoints, where.best_step):
+            checkpoint.remove(old)
+            self.session.journal.write("removed", path=str(old.relative_to(self.session.run_dir.root)))
+
+    def _result(self) -> dict[str, Any]:
+        folder, where = self.session.run_dir.checkpoints, self.where
+        root = self.session.run_dir.root
+        best = folder / f"{where.best_step:07d}"
+        last = folder / f"{where.step:07d}"
+        chosen = best if where.best_step > 0 and best.is_dir() else last
+        return {
+            "checkpoint": str(chosen.relative_to(root)),
+            "last_checkpoint": str(last.relative_to(root)),
+            "step": where.step,
+            "planned_steps": self.plan.steps,
+            "best_step": where.best_step,
+            "best_val_loss": where.best_loss,
+            "first_val_loss": where.first_loss,
+            "val_loss": where.val_loss,
+            "first_test_loss": where.first_test,
+            "test_loss": where.test_loss,
+            "trained_tokens": where.trained_tokens,
+            "peak_memory_gb": mx.get_peak_memory() / GIB,
+        }
+
