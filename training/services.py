@@ -9,7 +9,6 @@ for an import ``{"name", "source", …options}``, to which the worker adds the t
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
 from typing import Any
 
 from django.db import IntegrityError, transaction
@@ -17,12 +16,12 @@ from django.db.models import Max
 from django.utils import timezone
 
 from mlxplatform.core.access import Role, require
-from mlxplatform.core.errors import Conflict, Invalid, NotFound, TooMuch
+from mlxplatform.core.errors import Conflict, Invalid, TooMuch
 from mlxplatform.core.lifecycle import move
 from mlxplatform.core.models import AuditEvent
 from mlxplatform.env import env
 from registry.models import ModelVersion
-from training import uploads
+from training import uploads, validation
 from training.engine.catalog.kinds import KINDS
 from training.engine.config import TrainSettings, check
 from training.engine.errors import ConfigError, Problem
@@ -31,7 +30,6 @@ from training.models import DatasetVersion, Job, JobEvent
 from training.signals import job_finished, job_queued
 from training.states import RESUMABLE, JobState
 
-PRIORITIES = range(-100, 101)
 MAX_NOTES = 20_000
 
 
@@ -56,7 +54,7 @@ def create_training(
     require(user, Role.EDITOR)
     if first := _first(user, idempotency_key):
         return first
-    problems = _name_problems(name, needed=False) + _priority_problems(priority)
+    problems = validation.name_problems(name, needed=False) + validation.priority_problems(priority)
     checked: TrainSettings | None = None
     try:
         checked = check(TrainSettings, settings or {})
@@ -65,7 +63,7 @@ def create_training(
     model = _find(ModelVersion, user, model_version_id)
     data = _find(DatasetVersion, user, dataset_version_id)
     mother = parent if isinstance(parent, Job) or not parent else _find(Job, user, parent)
-    problems += _model_problems(model, checked) + _data_problems(data)
+    problems += validation.model_problems(model, checked) + validation.data_problems(data)
     if parent and mother is None:
         problems.append(Problem(("parent",), "job.unknown", "There is no such parent job.", "Leave it empty."))
     if problems or checked is None or model is None or data is None:
@@ -74,7 +72,7 @@ def create_training(
         user,
         Job.Kind.TRAIN,
         idempotency_key,
-        name=name.strip() or _training_name(model, data),
+        name=name.strip() or validation.training_name(model, data),
         settings=checked.model_dump(mode="json"),
         model_version=model,
         dataset_version=data,
@@ -89,8 +87,8 @@ def create_model_import(user: Any, source: dict[str, Any], name: str = "", *, id
     require(user, Role.EDITOR)
     if first := _first(user, idempotency_key):
         return first
-    source, name, problems = _import_source(source, name)
-    asked = _checked_import(ImportModelConfig, {"source": source}, name, problems)
+    source, name, problems = validation.import_source(source, name)
+    asked = validation.checked_import(ImportModelConfig, {"source": source}, name, problems)
     return _queue(
         user, Job.Kind.IMPORT_MODEL, idempotency_key, name=f"Import {name}"[:120], settings={"name": name, **asked}
     )
@@ -110,8 +108,8 @@ def create_dataset_import(
     require(user, Role.EDITOR)
     if first := _first(user, idempotency_key):
         return first
-    source, name, problems = _import_source(source, name)
-    asked = _checked_import(ImportDatasetConfig, {**(options or {}), "source": source}, name, problems)
+    source, name, problems = validation.import_source(source, name)
+    asked = validation.checked_import(ImportDatasetConfig, {**(options or {}), "source": source}, name, problems)
     return _queue(
         user, Job.Kind.IMPORT_DATASET, idempotency_key, name=f"Import {name}"[:120], settings={"name": name, **asked}
     )
@@ -192,18 +190,20 @@ def resume(user: Any, job: Job) -> Job:
 
 def rename(user: Any, job: Job, name: str) -> Job:
     """Give the job another name."""
-    return _change(user, job, "name", name.strip(), _name_problems(name))
+    return _change(user, job, "name", name.strip(), validation.name_problems(name))
 
 
 def set_notes(user: Any, job: Job, notes: str) -> Job:
     """Replace the job's notes (plain text)."""
-    wrong = [Problem(("notes",), "notes.too_long", f"The notes have more than {MAX_NOTES} characters.", "Shorten them.")]
+    wrong = [
+        Problem(("notes",), "notes.too_long", f"The notes have more than {MAX_NOTES} characters.", "Shorten them.")
+    ]
     return _change(user, job, "notes", notes, wrong if len(notes) > MAX_NOTES else [])
 
 
 def set_priority(user: Any, job: Job, priority: int) -> Job:
     """Move the job forward (higher) or back in the queue; -100 to 100."""
-    return _change(user, job, "priority", priority, _priority_problems(priority))
+    return _change(user, job, "priority", priority, validation.priority_problems(priority))
 
 
 def delete(user: Any, job: Job) -> Job:
@@ -336,107 +336,3 @@ def _find(table: Any, user: Any, key: Any) -> Any:
         return None
     holder = getattr(row, "model", None) or getattr(row, "dataset", None) or row
     return None if getattr(holder, "deleted_at", None) else row
-
-
-def _name_problems(name: str, *, needed: bool = True) -> list[Problem]:
-    if len(name.strip()) > 120:
-        return [Problem(("name",), "name.too_long", "The name has more than 120 characters.", "Shorten it.")]
-    if needed and not name.strip():
-        return [Problem(("name",), "name.missing", "The name is empty.", "Give a name.")]
-    return []
-
-
-def _priority_problems(priority: int) -> list[Problem]:
-    if priority in PRIORITIES:
-        return []
-    return [Problem(("priority",), "priority.range", f"There is no priority {priority}.", "Use -100 to 100.")]
-
-
-def _model_problems(model: ModelVersion | None, settings: TrainSettings | None) -> list[Problem]:
-    at: Callable[..., Problem] = lambda *a: Problem(("model_version_id",), *a)  # noqa: E731
-    if model is None:
-        return [at("model.unknown", "There is no such model.", "Choose one of the list, or import one.")]
-    if not model.is_trainable:
-        return [at("model.not_trainable", f"{model} is an adapter.", "Choose its base model.")]
-    found = []
-    if settings and settings.adapter.name == "full" and model.quantization:
-        found.append(
-            Problem(
-                ("adapter",),
-                "adapter.needs_unquantised",
-                f"{model} is quantised, so its own weights cannot be trained.",
-                "Choose LoRA or DoRA, or import the model in full precision.",
-            )
-        )
-    if settings and 0 < model.context_length < settings.max_seq_length:
-        found.append(
-            Problem(
-                ("max_seq_length",),
-                "config.max_seq_length",
-                f"{settings.max_seq_length} tokens are more than the {model.context_length} that {model} can read.",
-                f"Use at most {model.context_length}.",
-            )
-        )
-    return found
-
-
-def _data_problems(data: DatasetVersion | None) -> list[Problem]:
-    at: Callable[..., Problem] = lambda *a: Problem(("dataset_version_id",), *a)  # noqa: E731
-    if data is None:
-        return [at("dataset.unknown", "There is no such data set.", "Choose one of the list, or import one.")]
-    if not data.rows_train:
-        return [at("dataset.empty", f"{data} has no rows to train on.", "Import it again with a smaller validation share.")]
-    return []
-
-
-def _training_name(model: ModelVersion, data: DatasetVersion) -> str:
-    """Such as "smollm2 · python docs · 3": the short model name, the data set's, and a count."""
-    n = Job.objects.filter(model_version__model=model.model, dataset_version__dataset=data.dataset).count() + 1
-    short = model.model.name.split("/")[-1].split("-")[0].lower()
-    return f"{short[:40]} · {data.dataset.name.lower()[:60]} · {n}"
-
-
-def _import_source(source: Any, name: str) -> tuple[dict[str, Any], str, list[Problem]]:
-    """The source with its upload or path made real, a name for what comes of it, and what is wrong."""
-    problems = _name_problems(name, needed=False)
-    made = dict(source) if isinstance(source, dict) else {}
-    if (upload := made.pop("upload", None)) is not None:
-        try:
-            made["path"] = str(uploads.find(upload))
-        except NotFound as error:
-            problems.append(Problem(("source", "upload"), error.code, error.message, error.hint))
-            made["path"] = "unknown"
-    elif "path" in made:
-        found = uploads.server_path(made["path"])
-        if isinstance(found, Problem):
-            problems.append(found)
-        else:
-            made["path"] = str(found)
-    if made.get("kind") == "hub" and env().offline:
-        problems.append(
-            Problem(("source",), "hub.offline", "This dashboard may not ask the hub.", "Upload files, or unset MLXP_OFFLINE.")
-        )
-    return made, name.strip() or _source_name(made), problems
-
-
-def _source_name(source: dict[str, Any]) -> str:
-    if source.get("kind") == "python_docs":
-        return "Python docs"
-    text = str(source.get("repo_id") or source.get("path") or "")
-    last = text.rstrip("/").split("/")[-1]
-    stem = last.rsplit(".", 1)[0] if source.get("kind") in {"file", "gguf"} else last
-    return (stem or "import")[:100]
-
-
-def _checked_import(model: Any, asked: dict[str, Any], name: str, problems: list[Problem]) -> dict[str, Any]:
-    """The request with defaults filled in, without the target, which the worker chooses."""
-    found = list(problems)
-    try:
-        checked = check(model, {**{k: v for k, v in asked.items() if k != "target"}, "target": "unset"})
-    except ConfigError as error:
-        found += [p for p in error.problems if p.loc != ("source", "path") or not problems]
-        checked = None
-    if found or checked is None:
-        raise Invalid.of(found)
-    dumped: dict[str, Any] = checked.model_dump(mode="json", exclude={"target", "schema_version"})
-    return dumped

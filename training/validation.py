@@ -1,0 +1,145 @@
+"""What may be asked for, checked against rows and files: every problem, as data, raising nothing by itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mlxplatform.core.errors import Invalid, NotFound
+from mlxplatform.env import env
+from registry.models import ModelVersion
+from training import uploads
+from training.engine.config import TrainSettings, check
+from training.engine.errors import ConfigError, Problem
+from training.models import DatasetVersion, Job
+
+PRIORITIES = range(-100, 101)
+
+
+def name_problems(name: str, *, needed: bool = True) -> list[Problem]:
+    if len(name.strip()) > 120:
+        return [Problem(("name",), "name.too_long", "The name has more than 120 characters.", "Shorten it.")]
+    if needed and not name.strip():
+        return [Problem(("name",), "name.missing", "The name is empty.", "Give a name.")]
+    return []
+
+
+def priority_problems(priority: int) -> list[Problem]:
+    if priority in PRIORITIES:
+        return []
+    return [Problem(("priority",), "priority.range", f"There is no priority {priority}.", "Use -100 to 100.")]
+
+
+def model_problems(model: ModelVersion | None, settings: TrainSettings | None) -> list[Problem]:
+    if model is None:
+        return [
+            Problem(
+                ("model_version_id",),
+                "model.unknown",
+                "There is no such model.",
+                "Choose one of the list, or import one.",
+            )
+        ]
+    if not model.is_trainable:
+        return [
+            Problem(("model_version_id",), "model.not_trainable", f"{model} is an adapter.", "Choose its base model.")
+        ]
+    found = []
+    if settings and settings.adapter.name == "full" and model.quantization:
+        found.append(
+            Problem(
+                ("adapter",),
+                "adapter.needs_unquantised",
+                f"{model} is quantised, so its own weights cannot be trained.",
+                "Choose LoRA or DoRA, or import the model in full precision.",
+            )
+        )
+    if settings and 0 < model.context_length < settings.max_seq_length:
+        found.append(
+            Problem(
+                ("max_seq_length",),
+                "config.max_seq_length",
+                f"{settings.max_seq_length} tokens are more than the {model.context_length} that {model} can read.",
+                f"Use at most {model.context_length}.",
+            )
+        )
+    return found
+
+
+def data_problems(data: DatasetVersion | None) -> list[Problem]:
+    if data is None:
+        return [
+            Problem(
+                ("dataset_version_id",),
+                "dataset.unknown",
+                "There is no such data set.",
+                "Choose one of the list, or import one.",
+            )
+        ]
+    if not data.rows_train:
+        return [
+            Problem(
+                ("dataset_version_id",),
+                "dataset.empty",
+                f"{data} has no rows to train on.",
+                "Import it again with a smaller validation share.",
+            )
+        ]
+    return []
+
+
+def training_name(model: ModelVersion, data: DatasetVersion) -> str:
+    """Such as "smollm2 · python docs · 3": the short model name, the data set's, and a count."""
+    n = Job.objects.filter(model_version__model=model.model, dataset_version__dataset=data.dataset).count() + 1
+    short = model.model.name.split("/")[-1].split("-")[0].lower()
+    return f"{short[:40]} · {data.dataset.name.lower()[:60]} · {n}"
+
+
+def import_source(source: Any, name: str) -> tuple[dict[str, Any], str, list[Problem]]:
+    """The source with its upload or path made real, a name for what comes of it, and what is wrong."""
+    problems = name_problems(name, needed=False)
+    made = dict(source) if isinstance(source, dict) else {}
+    if (upload := made.pop("upload", None)) is not None:
+        try:
+            made["path"] = str(uploads.find(upload))
+        except NotFound as error:
+            problems.append(Problem(("source", "upload"), error.code, error.message, error.hint))
+            made["path"] = "unknown"
+    elif "path" in made:
+        found = uploads.server_path(made["path"])
+        if isinstance(found, Problem):
+            problems.append(found)
+        else:
+            made["path"] = str(found)
+    if made.get("kind") == "hub" and env().offline:
+        problems.append(
+            Problem(
+                ("source",),
+                "hub.offline",
+                "This dashboard may not ask the hub.",
+                "Upload files, or unset MLXP_OFFLINE.",
+            )
+        )
+    return made, name.strip() or _source_name(made), problems
+
+
+def _source_name(source: dict[str, Any]) -> str:
+    if source.get("kind") == "python_docs":
+        return "Python docs"
+    text = str(source.get("repo_id") or source.get("path") or "")
+    last = text.rstrip("/").split("/")[-1]
+    stem = last.rsplit(".", 1)[0] if source.get("kind") in {"file", "gguf"} else last
+    return (stem or "import")[:100]
+
+
+def checked_import(model: Any, asked: dict[str, Any], name: str, problems: list[Problem]) -> dict[str, Any]:
+    """The request with defaults filled in, without the target, which the worker chooses."""
+    found = list(problems)
+    try:
+        checked = check(model, {**{k: v for k, v in asked.items() if k != "target"}, "target": "unset"})
+    except ConfigError as error:
+        found += [p for p in error.problems if p.loc != ("source", "path") or not problems]
+        checked = None
+    if found or checked is None:
+        raise Invalid.of(found)
+    dumped: dict[str, Any] = checked.model_dump(mode="json", exclude={"target", "schema_version"})
+    return dumped
