@@ -31,7 +31,7 @@ from training.engine.errors import DataError, ModelError
 MAX_TEMPLATE = 1 << 20  # characters of the template itself
 MAX_OUTPUT = 16 << 20  # characters of any text the template makes, on the way or at the end
 MAX_ROUNDS = 2_000_000  # loop rounds, all loops of one rendering together
-MAX_SECONDS = 10.0
+MAX_SECONDS = 5.0
 MAX_NUMBER = 1_000_000  # as argument of a call or a filter: width, count, repetition
 
 _COUNTED, _BOUNDED = "mlxp_counted", "mlxp_bounded"
@@ -126,12 +126,12 @@ class _Environment(ImmutableSandboxedEnvironment):
 
     def call(*args: Any, **kwargs: Any) -> Any:  # as in jinja2: 'self' may be a keyword
         self = args[0]
-        callee = args[2]
-        owner = getattr(callee, "__self__", None)
+        callee = getattr(args[2], "__wrapped__", args[2])  # jinja2 wraps str.format
+        owner, name = getattr(callee, "__self__", None), getattr(callee, "__name__", "")
         _check_numbers((*args[3:], *kwargs.values()))
-        if isinstance(owner, str) and callee.__name__ == "replace":
+        if isinstance(owner, str) and name == "replace":
             _check_replace(owner, *args[3:])
-        elif isinstance(owner, str) and callee.__name__ in ("format", "format_map"):
+        elif isinstance(owner, str) and name in ("format", "format_map"):
             _check_format(owner)
         return self._bounded(super(_Environment, self).call(*args[1:], **kwargs))
 
