@@ -24,16 +24,17 @@ from training.engine.errors import StorageError
 
 EVENTS = frozenset(
     {
-        "started",  # {pid, process_start, attempt, fence, host, boot_id, engine, backend}
+        "started",  # {pid, pgid, process_start, attempt, fence, host, boot_id, engine, python}
+        "machine",  # {backend, name, memory, blas, threads, deterministic, mlx}
         "phase",  # {name, detail?, done?, total?}
-        "metrics",  # {step, values: {name: number}}
+        "metrics",  # {step, of, values: {name: number}}
         "evaluated",  # {step, values: {name: number}}
-        "sample",  # {step, index, prompt, text, tokens, seconds}
-        "checkpoint",  # {step, path, bytes, sha256, kind}
+        "sample",  # {step, index, prompt, text, reference, tokens, seconds}
+        "checkpoint",  # {step, path, bytes, sha256, val_loss, best}
         "removed",  # {path}: a checkpoint that the keep rule took away
         "log",  # {level, message}
         "finished",  # {result: {...}}
-        "stopped",  # {step, why}
+        "stopped",  # {why, exit_code}
         "failed",  # {code, message, hint, family, trace, problems}
     }
 )

@@ -29,10 +29,10 @@ SPLITS = ("train", "valid", "test")
 def run(config: TrainConfig, session: Session) -> dict[str, Any]:
     """Train as ``config`` says; returns what the last word of the journal holds."""
     session.phase("load")
-    backend = device.set_up(config.dtype, config.seed, config.kernel_cache)
-    session.log(backend.sentence)
+    machine = device.set_up(config.seed, config.kernel_cache)
+    session.journal.write("machine", **machine.as_dict(), mlx=mx.__version__)
     tokenizer = load_tokenizer(config.model)
-    loaded = models.load(config.model, config.dtype, backend)
+    loaded = models.load(config.model, config.dtype, machine)
     mx.random.seed(config.seed)
     adapters.apply(loaded.model, config.adapter)
     if config.grad_checkpoint:
@@ -44,7 +44,7 @@ def run(config: TrainConfig, session: Session) -> dict[str, Any]:
     trainer = Trainer(config, session, loaded.model, method, splits, sampler, identity(config))
     trainer.resume()
     result = trainer.fit()
-    return {**result, "model": str(config.model), "backend": backend.as_dict()}
+    return {**result, "model": str(config.model), "machine": machine.as_dict()}
 
 
 def identity(config: TrainConfig) -> dict[str, str]:

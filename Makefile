@@ -1,0 +1,69 @@
+# One Mac, one Linux machine, or one with an NVIDIA card:  make demo [EXTRA=cpu|cuda12|cuda13]
+EXTRA ?= cpu
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: demo serve install install-dev assets test check format lint types contracts chaos browser smollm bench bench-live lock clean
+
+demo: install assets ## install, start, train the demo, go on serving (EXIT=1 ends after the training)
+	$(BIN)/python manage.py demo $(if $(EXIT),--exit)
+
+serve: install assets ## start the dashboard at http://127.0.0.1:8500
+	$(BIN)/python manage.py serve
+
+install: $(VENV)/.installed-$(EXTRA)
+install-dev: $(VENV)/.installed-dev
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; this is $$($(PYTHON) --version). Try: make demo PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed-%: %.lock $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+assets: ## browser assets from npm; quick when they are there
+	@$(BIN)/python -m mlxplatform.assets
+
+test: install-dev assets ## the whole suite, under ten minutes on two cores
+	$(PYTEST)
+
+check: format lint types contracts test ## what CI runs last
+
+format: install-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/djlint --check --quiet templates
+
+lint: install-dev
+	$(BIN)/ruff check .
+	$(BIN)/djlint --lint --quiet templates
+
+types: install-dev
+	$(BIN)/mypy
+
+contracts: install-dev
+	$(BIN)/lint-imports
+
+chaos: install-dev assets ## kills every process of a real installation in mid-training
+	$(PYTEST) -m chaos tests/chaos
+
+browser: install-dev assets ## Debian's or your own Chromium, real pages
+	$(PYTEST) -m browser tests/browser
+
+smollm: install-dev ## tests on the real SmolLM2-135M
+	$(PYTEST) -m smollm
+
+bench-live: install-dev ## from a journal line to the browser
+	$(PYTEST) -m bench tests/bench -s
+
+lock: install-dev ## write the lock files anew: hashes, no hosts
+	for extra in cpu cuda12 cuda13; do $(BIN)/uv pip compile --quiet --universal --no-emit-index-url --generate-hashes \
+		--python-version 3.11 --extra $$extra pyproject.toml -o $$extra.lock || exit 1; done
+	$(BIN)/uv pip compile --quiet --universal --no-emit-index-url --generate-hashes \
+		--python-version 3.11 --extra cpu --extra dev pyproject.toml -o dev.lock
+
+clean:
+	rm -rf $(VENV) node_modules mlxplatform/static/vendor .mypy_cache .ruff_cache .pytest_cache
