@@ -37,7 +37,7 @@ _CHECK = (
 )
 
 
-class _Unavailable(Exception):
+class _Unavailable(Exception):  # noqa: N818 - a reason, handled here
     """The fast BLAS cannot be had; the message says why."""
 
 

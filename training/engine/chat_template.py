@@ -37,7 +37,7 @@ MAX_NUMBER = 1_000_000  # as argument of a call or a filter: width, count, repet
 _COUNTED, _BOUNDED = "mlxp_counted", "mlxp_bounded"
 
 
-class _TooMuch(Exception):
+class _TooMuch(Exception):  # noqa: N818 - a limit, handled here
     """A limit was passed. No TemplateError, so that a template cannot provoke it by itself."""
 
 
@@ -76,7 +76,7 @@ class ChatTemplate:
             raise ModelError(
                 "model.chat_template_limit", f"The model's chat template {error or 'does not end'}.", _HINT_TEMPLATE
             ) from None
-        except Exception as error:  # noqa: BLE001 - foreign code may raise anything
+        except Exception as error:  # foreign code may raise anything
             raise DataError(
                 "data.chat_template",
                 f"The model's chat template refuses these messages: {str(error) or type(error).__name__}.",
@@ -179,16 +179,16 @@ class _CountedSequence:
 class _Limits(NodeTransformer):
     """Puts loops under the round budget, and what can make a long text under the size limit."""
 
-    def visit_For(self, node: nodes.For) -> nodes.Node:
+    def visit_For(self, node: nodes.For) -> nodes.Node:  # noqa: N802 - jinja2's naming
         self.generic_visit(node)
         node.iter = _filter(node.iter, _COUNTED)  # type: ignore[arg-type]  # an expression, by the grammar
         return node
 
-    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802
         self.generic_visit(node)
         return _filter(node, _BOUNDED)
 
-    def visit_Filter(self, node: nodes.Filter) -> nodes.Node:
+    def visit_Filter(self, node: nodes.Filter) -> nodes.Node:  # noqa: N802
         self.generic_visit(node)
         if node.node is None:  # a {% filter %} block: its text comes from the frame
             return node
@@ -241,7 +241,7 @@ def _small(value: Any) -> bool:
 class _Generation(Extension):
     """``{% generation %}…{% endgeneration %}`` marks the assistant's text; here it only passes through."""
 
-    tags = {"generation"}  # noqa: RUF012 - declared so by jinja2
+    tags = {"generation"}
 
     def parse(self, parser: Parser) -> nodes.Node | list[nodes.Node]:
         next(parser.stream)

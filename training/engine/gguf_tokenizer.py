@@ -95,7 +95,7 @@ def _backend(pre: str, tokens: list[str], merges: list[str]) -> tokenizers.Token
     whole_words = pre in ("llama-bpe", "llama3", "llama-v3")  # a word of the vocabulary is taken as it is
     try:
         model = models.BPE(vocabulary, pairs, ignore_merges=whole_words)
-    except Exception as error:  # noqa: BLE001 - the library raises the bare class
+    except Exception as error:  # the library raises the bare class
         raise ModelError("model.gguf_tokenizer", f"The GGUF file's merges do not fit: {error}.", _HINT) from None
     backend = tokenizers.Tokenizer(model)
     if pre == "qwen2":

@@ -133,7 +133,9 @@ def halves_apart(array: mx.array, heads: int) -> mx.array:
     rows = array.shape[0]
     if rows % (2 * heads):
         raise ModelError(
-            "model.gguf_tensor", f"A q or k matrix has {rows} rows, which {heads} heads cannot share.", "Fetch it again."
+            "model.gguf_tensor",
+            f"A q or k matrix has {rows} rows, which {heads} heads cannot share.",
+            "Fetch the file again.",
         )
     parts = array.reshape(heads, rows // heads // 2, 2, *array.shape[1:])
     return parts.swapaxes(1, 2).reshape(array.shape)

