@@ -7,6 +7,7 @@ from collections.abc import Callable
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import render
 
+from mlxplatform.api_errors import answer
 from mlxplatform.core.errors import DomainError
 
 POLICY = (
@@ -27,6 +28,23 @@ class Headers:
         response.headers.setdefault("X-Content-Type-Options", "nosniff")
         response.headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
         response.headers.setdefault("Permissions-Policy", "camera=(), microphone=(), geolocation=()")
+        return response
+
+
+class ApiErrors:
+    """What Django itself refuses below ``/api/`` (method, host, CSRF, size) gets the API's shape."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        response = self.get_response(request)
+        plain = not response.headers.get("Content-Type", "").startswith("application/json")
+        if request.path_info.startswith("/api/") and 400 <= response.status_code < 500 and plain:
+            refusal = answer(response.status_code)
+            if "Allow" in response.headers:
+                refusal["Allow"] = response.headers["Allow"]
+            return refusal
         return response
 
 

@@ -188,22 +188,43 @@ def resume(user: Any, job: Job) -> Job:
 # -- change --------------------------------------------------------------------------------------
 
 
+def change(
+    user: Any, job: Job, *, name: str | None = None, notes: str | None = None, priority: int | None = None
+) -> Job:
+    """Change what is given of name, notes (plain text) and priority (-100 to 100, higher starts first)."""
+    require(user, Role.EDITOR)
+    problems = validation.name_problems(name) if name is not None else []
+    problems += validation.priority_problems(priority) if priority is not None else []
+    if notes is not None and len(notes) > MAX_NOTES:
+        text = f"The notes have more than {MAX_NOTES} characters."
+        problems.append(Problem(("notes",), "notes.too_long", text, "Shorten them."))
+    if problems:
+        raise Invalid.of(problems)
+    asked = {"name": name and name.strip(), "notes": notes, "priority": priority}
+    with transaction.atomic():
+        job = _locked(job)
+        new = {column: value for column, value in asked.items() if value not in (None, getattr(job, column))}
+        before = {column: getattr(job, column) for column in new if column != "notes"}
+        for column, value in new.items():
+            setattr(job, column, value)
+        job.save(update_fields=list(new))
+        AuditEvent.write(user, "job.change", f"job {job.pk}", changed=sorted(new), before=before)
+    return job
+
+
 def rename(user: Any, job: Job, name: str) -> Job:
     """Give the job another name."""
-    return _change(user, job, "name", name.strip(), validation.name_problems(name))
+    return change(user, job, name=name)
 
 
 def set_notes(user: Any, job: Job, notes: str) -> Job:
-    """Replace the job's notes (plain text)."""
-    wrong = [
-        Problem(("notes",), "notes.too_long", f"The notes have more than {MAX_NOTES} characters.", "Shorten them.")
-    ]
-    return _change(user, job, "notes", notes, wrong if len(notes) > MAX_NOTES else [])
+    """Replace the job's notes."""
+    return change(user, job, notes=notes)
 
 
 def set_priority(user: Any, job: Job, priority: int) -> Job:
-    """Move the job forward (higher) or back in the queue; -100 to 100."""
-    return _change(user, job, "priority", priority, validation.priority_problems(priority))
+    """Move the job forward or back in the queue."""
+    return change(user, job, priority=priority)
 
 
 def delete(user: Any, job: Job) -> Job:
@@ -311,20 +332,6 @@ def _request(user: Any, job: Job, column: str, word: str) -> Job:
             line = {"level": "info", "message": f"{user.username} asked for: {word}."}
             JobEvent.objects.append(job.pk, [("log", line)])
         AuditEvent.write(user, f"job.{word}", f"job {job.pk}", number=job.number)
-    return job
-
-
-def _change(user: Any, job: Job, column: str, value: Any, problems: list[Problem]) -> Job:
-    require(user, Role.EDITOR)
-    if problems:
-        raise Invalid.of(problems)
-    with transaction.atomic():
-        job = _locked(job)
-        before = getattr(job, column)
-        setattr(job, column, value)
-        job.save(update_fields=[column])
-        detail = {} if column == "notes" else {"before": before, "after": value}
-        AuditEvent.write(user, f"job.{column}", f"job {job.pk}", **detail)
     return job
 
 

@@ -166,10 +166,11 @@ _CATALOGS = {"method": METHODS, "adapter": ADAPTERS, "optimizer": OPTIMIZERS, "l
 
 def problems(error: ValidationError) -> list[Problem]:
     """A pydantic error as our problems: settled codes, a sentence with the value, what to do."""
-    return [_problem(e) for e in error.errors(include_url=False)]
+    return [problem(e) for e in error.errors(include_url=False)]
 
 
-def _problem(e: Any) -> Problem:
+def problem(e: Any) -> Problem:
+    """One entry of pydantic's ``errors()`` as a Problem."""
     kind = str(e["type"])
     loc = tuple(part for part in e["loc"])
     # Inside a union pydantic names the member after the field; people know only the field.
