@@ -1,16 +1,99 @@
-"""What people can do with registered models: rename, throw away, take back."""
+"""What can be done with registered models: register a finished folder, rename, put into the trash, point aliases.
+
+The registry starts nothing and moves no files; it is handed a folder below the data folder's ``models/``.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import re
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from django.conf import settings
 from django.db import IntegrityError, transaction
+from django.db.models import Max
 from django.utils import timezone
 
 from mlxplatform.core.access import Role, require
 from mlxplatform.core.errors import Conflict, Invalid
 from mlxplatform.core.models import AuditEvent
-from registry.models import RegisteredModel
+from registry.models import Alias, ModelVersion, RegisteredModel
+
+ALIAS = re.compile(r"^[a-z][a-z0-9-]{0,39}$")
+BLOCK = 1 << 20  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What is known of a model folder."""
+
+    kind: str
+    model_type: str = ""
+    parameters: int = 0
+    quantization: dict[str, Any] | None = None
+    context_length: int = 0
+    license: str = ""
+    source: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)  # name → sha256; computed when empty
+
+
+def register(
+    *,
+    name: str,
+    folder: Path,
+    found: Found,
+    owner: Any = None,
+    base: ModelVersion | None = None,
+    job_id: uuid.UUID | None = None,
+    version_id: uuid.UUID | None = None,
+) -> ModelVersion:
+    """Register ``folder`` as the next version of the model called ``name``, which is made when needed.
+
+    With a ``version_id`` that is registered already, that version is returned and nothing changes.
+    """
+    key = version_id or uuid.uuid4()
+    if known := ModelVersion.objects.filter(pk=key).first():
+        return known
+    files = {n: h for n, h in found.files.items() if re.fullmatch(r"[0-9a-f]{64}", str(h))} or hashes(folder)
+    size = sum(p.stat().st_size for p in folder.iterdir() if p.is_file())
+    with transaction.atomic():
+        model = _model_called(name.strip()[:110] or "model", owner)
+        version = ModelVersion.objects.create(
+            id=key,
+            model=model,
+            n=(model.versions.aggregate(top=Max("n"))["top"] or 0) + 1,
+            kind=found.kind,
+            base=base,
+            path=str(folder.relative_to(settings.HOME)),
+            model_type=found.model_type[:60],
+            parameters=found.parameters,
+            quantization=found.quantization,
+            context_length=found.context_length,
+            bytes=size,
+            files=files,
+            license=found.license[:120],
+            source=found.source,
+            metrics=found.metrics,
+            job_id=job_id,
+        )
+        AuditEvent.write(owner, "model.register", f"model {model.pk}", version=version.n, path=version.path)
+    return version
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """The sha256 of every file in ``folder``, read in pieces."""
+    found = {}
+    for path in sorted(p for p in folder.iterdir() if p.is_file() and not p.is_symlink()):
+        digest = hashlib.sha256()
+        with open(path, "rb") as file:
+            while block := file.read(BLOCK):
+                digest.update(block)
+        found[path.name] = digest.hexdigest()
+    return found
 
 
 def rename(user: Any, model: RegisteredModel, name: str, description: str | None = None) -> RegisteredModel:
@@ -44,8 +127,42 @@ def restore(user: Any, model: RegisteredModel) -> None:
     _trash(user, model, "model.restore", None)
 
 
+def set_alias(user: Any, version: ModelVersion, name: str) -> Alias:
+    """Point the alias ``name`` of the version's model at ``version``, wherever it pointed before."""
+    require(user, Role.EDITOR)
+    if not ALIAS.match(name):
+        raise Invalid("alias.name", f"'{name[:60]}' is no alias.", "Use small letters, digits and hyphens, at most 40.")
+    with transaction.atomic():
+        before = Alias.objects.filter(model=version.model, name=name).first()
+        row, _ = Alias.objects.update_or_create(
+            model=version.model, name=name, defaults={"version": version, "moved_at": timezone.now()}
+        )
+        was = before.version.n if before else None
+        AuditEvent.write(user, "alias.set", f"model {version.model_id}", alias=name, before=was, after=version.n)
+    return row
+
+
+def remove_alias(user: Any, alias: Alias) -> None:
+    """Take an alias away."""
+    require(user, Role.EDITOR)
+    with transaction.atomic():
+        AuditEvent.write(user, "alias.remove", f"model {alias.model_id}", alias=alias.name, before=alias.version.n)
+        alias.delete()
+
+
 def _trash(user: Any, model: RegisteredModel, action: str, at: Any) -> None:
     with transaction.atomic():
         model.deleted_at = at
         model.save(update_fields=["deleted_at"])
         AuditEvent.write(user, action, f"model {model.pk}", name=model.name)
+
+
+def _model_called(name: str, owner: Any) -> RegisteredModel:
+    """The model of this name, made when there is none. One in the trash keeps its name: a number is added."""
+    for suffix in ("", *(f" {i}" for i in range(2, 1000))):
+        model = RegisteredModel.objects.filter(name=name + suffix).first()
+        if model is None:
+            return RegisteredModel.objects.create(name=name + suffix, owner=owner)
+        if model.deleted_at is None:
+            return model
+    raise Conflict("name.taken", f"A thousand models are called '{name}'.", "Choose another name.")

@@ -8,3 +8,9 @@ from django.apps import AppConfig
 class TrainingConfig(AppConfig):
     name = "training"
     verbose_name = "Training"
+
+    def ready(self) -> None:
+        """Connect the receivers, which need the tables."""
+        from training import receivers
+
+        receivers.connect()

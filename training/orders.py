@@ -1,0 +1,80 @@
+"""What the engine is told: the ``config.json`` of each kind of job, built from its row.
+
+A new kind of job gets a function and a row in :data:`BUILDERS`. Everything is checked by the same
+models that the engine uses, so a config that cannot be run is refused before a process is started.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+
+from training.engine import SCHEMA
+from training.engine.catalog.kinds import KINDS
+from training.engine.config import check
+from training.engine.errors import ConfigError
+from training.engine.rundir import write_json
+from training.models import Job
+
+
+def version_id(job: Job) -> uuid.UUID:
+    """The id of the model version that ``job`` makes: the same however often its end is handled."""
+    return uuid.uuid5(job.pk, "model version")
+
+
+def write_config(job: Job) -> None:
+    """Write the job's ``config.json``, unless it is there: a resumed job runs on what it began with.
+
+    Raises ConfigError with all problems, StorageError when the disk refuses.
+    """
+    if job.run_dir.config.exists():
+        return
+    job.run_dir.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    write_json(job.run_dir.config, config(job))
+
+
+def config(job: Job) -> dict[str, Any]:
+    """The whole request as the engine reads it. Raises ConfigError."""
+    raw = {**BUILDERS[job.kind](job), "schema": SCHEMA}
+    return check(KINDS[job.kind].config, raw).model_dump(mode="json", by_alias=True)
+
+
+def _train(job: Job) -> dict[str, Any]:
+    if job.model_version is None or job.dataset_version is None:
+        missing = "model" if job.model_version is None else "data set"
+        raise ConfigError("job.incomplete", f"The job has no {missing}.", "Clone it and choose one.")
+    return {
+        **job.settings,
+        "model": str(job.model_version.folder),
+        "data": str(job.dataset_version.folder),
+        "data_format": job.dataset_version.data_format,
+        "kernel_cache": str(_home() / "cache" / "kernels"),
+    }
+
+
+def _import_model(job: Job) -> dict[str, Any]:
+    return {**_asked(job), "target": str(_home() / "models" / str(version_id(job)))}
+
+
+def _import_dataset(job: Job) -> dict[str, Any]:
+    return {**_asked(job), "target": str(_home() / "datasets")}
+
+
+def _asked(job: Job) -> dict[str, Any]:
+    """The settings of an import; ``name`` is for the registry, not for the engine."""
+    return {key: value for key, value in job.settings.items() if key != "name"}
+
+
+def _home() -> Path:
+    return Path(settings.HOME)
+
+
+BUILDERS: dict[str, Callable[[Job], dict[str, Any]]] = {
+    Job.Kind.TRAIN: _train,
+    Job.Kind.IMPORT_MODEL: _import_model,
+    Job.Kind.IMPORT_DATASET: _import_dataset,
+}

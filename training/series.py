@@ -1,0 +1,196 @@
+"""Curves: points, their rollups, and cutting them off where a resumed run goes on.
+
+A point is accepted when its name and step are sane and its step is beyond the curve's last one; so a
+line that is read twice changes nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.db import transaction
+from django.db.models import F, Q
+from django.utils import timezone
+
+from training.models import Checkpoint, Job, JobEvent, Metric, MetricPoint, MetricRollup, Sample
+from training.models.results import ROLLUP_SIZES
+
+NAME = re.compile(r"^[a-z][a-z0-9_./-]{0,59}$")
+MAX_METRICS = 64
+MAX_STEP = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One value of one curve; ``value`` None stands for NaN and infinity, ``t`` is UTC seconds."""
+
+    name: str
+    step: int
+    value: float | None
+    t: float
+
+
+@dataclass(slots=True)
+class Curves:
+    """A job's curves while one batch is written; call :meth:`accept` for each point, then :meth:`save` once."""
+
+    job_id: Any
+    metrics: dict[str, Metric] = field(default_factory=dict)
+    _ends: dict[str, int] = field(default_factory=dict)
+    _accepted: list[Point] = field(default_factory=list)
+    refused: int = 0
+
+    @classmethod
+    def of(cls, job_id: Any) -> Curves:
+        """The curves as they stand in the database."""
+        metrics = {metric.name: metric for metric in Metric.objects.filter(job_id=job_id)}
+        return cls(job_id, metrics, {name: metric.last_step for name, metric in metrics.items()})
+
+    def end(self, name: str) -> int:
+        """Last step of a curve; -1 when it has none."""
+        return self._ends.get(name, -1)
+
+    def accept(self, point: Point) -> bool:
+        """Whether the point is taken."""
+        known = point.name in self._ends
+        fits = known or (len(self._ends) < MAX_METRICS and NAME.match(point.name) is not None)
+        if not fits or not self.end(point.name) < point.step <= MAX_STEP:
+            self.refused += 1
+            return False
+        self._ends[point.name] = point.step
+        self._accepted.append(point)
+        return True
+
+    def save(self) -> None:
+        """Write what was accepted. Call it inside the batch's transaction."""
+        if not self._accepted:
+            return
+        for name in {p.name for p in self._accepted} - set(self.metrics):
+            self.metrics[name] = Metric.objects.create(job_id=self.job_id, name=name)
+        MetricPoint.objects.bulk_create(
+            MetricPoint(metric=self.metrics[p.name], step=p.step, value=p.value, t=p.t) for p in self._accepted
+        )
+        touched = {}
+        for point in self._accepted:
+            metric = touched[point.name] = self.metrics[point.name]
+            metric.last_step, metric.last_value = point.step, point.value
+            if point.value is not None and (metric.best_value is None or point.value < metric.best_value):
+                metric.best_step, metric.best_value = point.step, point.value
+        Metric.objects.bulk_update(touched.values(), ["last_step", "last_value", "best_step", "best_value"])
+        _roll_up([(self.metrics[p.name].pk, p.step, p.value) for p in self._accepted])
+        self._accepted = []
+
+
+def truncate(job: Job, step: int, *, fence: int | None = None) -> None:
+    """Forget everything after ``step``, because the run goes on from there, and append the ``truncate`` event.
+
+    Checkpoints after it are set aside: the engine did not accept them.
+    """
+    with transaction.atomic():
+        MetricPoint.objects.filter(metric__job=job, step__gt=step).delete()
+        Sample.objects.filter(job=job, step__gt=step).delete()
+        late = Checkpoint.objects.filter(job=job, step__gt=step, removed_at=None)
+        late.update(removed_at=timezone.now(), is_best=False)
+        for metric in Metric.objects.filter(job=job):
+            _cut(metric, step)
+        total = job.total_steps
+        Job.objects.filter(pk=job.pk).update(step=step, progress=min(1.0, step / total) if total else 0.0)
+        JobEvent.objects.append(job.pk, [("truncate", {"step": step})], fence=fence)
+
+
+def _cut(metric: Metric, step: int) -> None:
+    """Bring a curve's row and rollups in line after the points beyond ``step`` went."""
+    last = metric.points.order_by("-step").first()
+    if last is None:
+        metric.delete()
+        return
+    best = metric.points.filter(value__isnull=False).order_by("value", "step").first()
+    metric.last_step, metric.last_value = last.step, last.value
+    metric.best_step, metric.best_value = (best.step, best.value) if best else (None, None)
+    metric.save(update_fields=["last_step", "last_value", "best_step", "best_value"])
+    broken, first = Q(), step + 1
+    for size in ROLLUP_SIZES:
+        bucket = (step + 1) // size
+        broken |= Q(size=size, bucket__gte=bucket)
+        first = min(first, bucket * size)
+    metric.rollups.filter(broken).delete()
+    kept = metric.points.filter(step__gte=first).order_by("step").values_list("step", "value")
+    whole = {size: (step + 1) // size for size in ROLLUP_SIZES}
+    _roll_up([(metric.pk, at, value) for at, value in kept.iterator()], whole)
+
+
+def _roll_up(points: Iterable[tuple[int, int, float | None]], first_bucket: dict[int, int] | None = None) -> None:
+    """Merge ``(metric id, step, value)`` triples, in order of step, into the buckets of every size.
+
+    ``first_bucket``: of each size, buckets before this one are complete and stay untouched.
+    """
+    buckets: dict[tuple[int, int, int], MetricRollup] = {}
+    for metric_id, step, value in points:
+        for size in ROLLUP_SIZES:
+            key = (metric_id, size, step // size)
+            if first_bucket is not None and key[2] < first_bucket[size]:
+                continue
+            if key not in buckets:
+                buckets[key] = MetricRollup(metric_id=metric_id, size=size, bucket=key[2])
+            _merge(buckets[key], MetricRollup(low=value, high=value, last=value, last_step=step,
+                                              n=int(value is not None), total=value or 0.0))
+    if not buckets:
+        return
+    for row in _stored(buckets):
+        key = (row.metric_id, row.size, row.bucket)
+        _merge(row, buckets[key])
+        buckets[key] = row
+    MetricRollup.objects.bulk_create(
+        [_copy(row) for row in buckets.values()],
+        update_conflicts=True,
+        unique_fields=["metric", "size", "bucket"],
+        update_fields=["low", "high", "total", "n", "last", "last_step"],
+    )
+
+
+def _stored(keys: Iterable[tuple[int, int, int]]) -> Iterable[MetricRollup]:
+    """The rows of the database among ``keys``."""
+    wanted = set(keys)
+    metrics = {metric for metric, _, _ in wanted}
+    ranges = Q()
+    for size in ROLLUP_SIZES:
+        numbers = [bucket for _, s, bucket in wanted if s == size]
+        if numbers:
+            ranges |= Q(size=size, bucket__gte=min(numbers), bucket__lte=max(numbers))
+    rows = MetricRollup.objects.filter(ranges, metric_id__in=metrics)
+    return [row for row in rows if (row.metric_id, row.size, row.bucket) in wanted]
+
+
+def _merge(into: MetricRollup, later: MetricRollup) -> None:
+    """Add a later stretch to a bucket."""
+    into.low = _least(into.low, later.low)
+    into.high = _greatest(into.high, later.high)
+    into.total += later.total
+    into.n += later.n
+    into.last, into.last_step = later.last, later.last_step
+
+
+def _least(a: float | None, b: float | None) -> float | None:
+    return min((v for v in (a, b) if v is not None), default=None)
+
+
+def _greatest(a: float | None, b: float | None) -> float | None:
+    return max((v for v in (a, b) if v is not None), default=None)
+
+
+def _copy(row: MetricRollup) -> MetricRollup:
+    """The same bucket without a key of its own, so that the upsert goes by metric, size and bucket."""
+    values = {f: getattr(row, f) for f in ("metric_id", "size", "bucket", "low", "high", "total", "n", "last", "last_step")}
+    return MetricRollup(**values)
+
+
+def rescore(job_id: Any) -> None:
+    """Mark the present checkpoint with the lowest validation loss as the best one."""
+    present = Checkpoint.objects.filter(job_id=job_id, removed_at=None)
+    best = present.filter(val_loss__isnull=False).order_by(F("val_loss"), F("step")).first()
+    present.exclude(pk=best.pk if best else None).filter(is_best=True).update(is_best=False)
+    if best is not None and not best.is_best:
+        present.filter(pk=best.pk).update(is_best=True)

@@ -1,0 +1,13 @@
+"""Messages of the queue. Each only rings the supervisor's bell: it may be lost or doubled without harm."""
+
+from __future__ import annotations
+
+from huey.contrib.djhuey import task
+
+from training.dispatch import BELL
+
+
+@task()
+def wake(job_id: str = "") -> None:
+    """Look for queued jobs now. ``job_id`` is for the log only."""
+    BELL.set()

@@ -1,0 +1,102 @@
+"""The worker process: Huey's consumer as doorbell, and the supervisor with its threads.
+
+One worker works on a data folder at a time; a second one waits until the first is gone. SIGINT, SIGTERM and
+SIGHUP drain: every engine saves and ends, and its job goes on at the next start. The same again leaves at
+once; engines then go on by themselves and are adopted by the next worker.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from huey.consumer import Consumer
+from huey.contrib.djhuey import HUEY
+
+from mlxplatform.env import env
+from mlxplatform.lifeline import follow_parent
+from training.engine.rundir import hold
+from training.supervisor import Supervisor
+
+log = logging.getLogger(__name__)
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Doorbell(Consumer):
+    """Huey's consumer without its own signal handling."""
+
+    def _set_signal_handlers(self) -> None:
+        """Signals belong to :class:`Worker`."""
+
+
+class Worker:
+    """One process that runs jobs."""
+
+    def __init__(self) -> None:
+        self._asked = threading.Event()
+        self._again = threading.Event()
+
+    def run(self, lifeline: int | None = None) -> int:
+        """Work until a signal comes; returns the exit status. ``lifeline``: see :mod:`mlxplatform.lifeline`."""
+        for number in SIGNALS:
+            signal.signal(number, self._on_signal)
+        if lifeline is not None:
+            follow_parent(lifeline)
+        lock = self._only_one()
+        if lock is None:
+            return 0
+        os.ftruncate(lock, 0)
+        os.write(lock, str(os.getpid()).encode())
+        _private_queue()
+        supervisor = Supervisor()
+        supervisor.start()
+        doorbell = Doorbell(HUEY, **settings.HUEY["consumer"])
+        doorbell.start()
+        log.info("The worker runs (process %s).", os.getpid())
+        self._asked.wait()
+        return self._drain(supervisor, doorbell)
+
+    def _only_one(self) -> int | None:
+        """The data folder's worker lock, waited for; None when asked to end meanwhile."""
+        path = worker_lock()
+        told = False
+        while (lock := hold(path)) is None:
+            if not told:
+                log.warning("Another worker works on %s; this one waits until it has ended.", settings.HOME)
+                told = True
+            if self._asked.wait(0.25):
+                return None
+        return lock
+
+    def _drain(self, supervisor: Supervisor, doorbell: Consumer) -> int:
+        doorbell.stop_flag.set()
+        if supervisor.watched:
+            log.info("Saving %s running job(s); they go on at the next start.", supervisor.watched)
+        done = threading.Event()
+        threading.Thread(target=lambda: (supervisor.stop(), done.set()), name="drain", daemon=True).start()
+        while not done.wait(0.1):
+            if self._again.is_set():
+                log.warning("Leaving at once; the engines go on by themselves.")
+                return 1
+        return 0
+
+    def _on_signal(self, number: int, frame: Any) -> None:
+        (self._again if self._asked.is_set() else self._asked).set()
+
+
+def worker_lock() -> Path:
+    """The file whose lock the data folder's worker holds; it contains its process number."""
+    return Path(settings.HOME) / "worker.lock"
+
+
+def _private_queue() -> None:
+    """Whoever can write the queue's file runs code as the worker: keep it to the owner."""
+    folder = env().home
+    for path in folder.glob("huey.sqlite3*"):
+        os.chmod(path, 0o600)
