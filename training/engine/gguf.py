@@ -43,6 +43,8 @@ TYPES = {
     1: TensorType("F16", 1, 2),
     2: TensorType("Q4_0", 32, 18),
     3: TensorType("Q4_1", 32, 20),
+    # MLX 0.32.4 refuses Q5_0, Q5_1, Q3_K and Q5_K and reads Q4_K with wrong values (up to 345 beside 775
+    # on random blocks); Q2_K and Q6_K never stand without one of those in real files.
     6: TensorType("Q5_0", 32, 22, readable=False),
     7: TensorType("Q5_1", 32, 24, readable=False),
     8: TensorType("Q8_0", 32, 34),

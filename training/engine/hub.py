@@ -10,17 +10,17 @@ import os
 from pathlib import Path
 from typing import Any
 
-import httpx
 import huggingface_hub
-from huggingface_hub.errors import (
+from huggingface_hub.errors import (  # type: ignore[attr-defined]
     GatedRepoError,
     HfHubHTTPError,
+    HTTPError,  # of the HTTP client that the library uses
     LocalEntryNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from tqdm.auto import tqdm
+from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from training.engine import model_folder
 from training.engine.errors import ModelError
@@ -93,15 +93,17 @@ def _named(error: Exception, source: HubSource) -> Exception:
         )
     if isinstance(error, OfflineModeIsEnabled):
         return ModelError(
-            "model.hub_unreachable", "The hub is switched off on this machine (HF_HUB_OFFLINE).", "Unset HF_HUB_OFFLINE."
+            "model.hub_unreachable",
+            "The hub is switched off on this machine (HF_HUB_OFFLINE).",
+            "Unset HF_HUB_OFFLINE, or import the model from a folder.",
         )
     if isinstance(error, HfHubHTTPError):
         status = error.response.status_code if error.response is not None else "no"
         return ModelError(
             "model.hub_refused", f"The hub answered with status {status} for {name}.", "Try again in some minutes."
         )
-    if isinstance(error, httpx.HTTPError | LocalEntryNotFoundError | ConnectionError | TimeoutError):
-        address = os.environ.get("HF_ENDPOINT") or "the Hugging Face Hub"
+    if isinstance(error, HTTPError | LocalEntryNotFoundError | ConnectionError | TimeoutError):
+        address = os.environ.get("HF_ENDPOINT") or "The Hugging Face Hub"
         return ModelError("model.hub_unreachable", f"{address} cannot be reached from this machine.", _HINT_OFFLINE)
     return error
 
@@ -109,7 +111,7 @@ def _named(error: Exception, source: HubSource) -> Exception:
 def _progress(say: Reporter, name: str) -> type[Any]:
     """A progress bar for the hub's library that draws nothing and tells ``say`` the bytes."""
 
-    class Progress(tqdm):  # type: ignore[type-arg]  # tqdm has no stubs
+    class Progress(tqdm):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             kwargs.pop("name", None)  # the library's own addition
             super().__init__(*args, **{**kwargs, "disable": False, "file": _NOWHERE})

@@ -22,7 +22,20 @@ from typing import Any
 from training.engine.errors import ModelError
 
 # Model types that share the code of another one (mlx_lm.utils.MODEL_REMAPPING, which lies behind the __init__).
-SAME_CODE = {"mistral": "llama", "iquestcoder": "llama", "xverse": "llama", "phi-msft": "phixtral"}
+SAME_CODE = {
+    "mistral": "llama",
+    "llava": "mistral3",
+    "phi-msft": "phixtral",
+    "falcon_mamba": "mamba",
+    "joyai_llm_flash": "deepseek_v3",
+    "kimi_k2": "deepseek_v3",
+    "qwen2_5_vl": "qwen2_vl",
+    "minimax_m2": "minimax",
+    "iquestcoder": "llama",
+    "xverse": "llama",
+    "gemma4_unified": "gemma4",
+    "deepseek_v41_text": "deepseek_v41",
+}
 
 
 def package(name: str = "mlx_lm") -> ModuleType:
