@@ -61,11 +61,12 @@ def _urls() -> list[Any]:
     """The API's addresses. They ask who is calling by themselves, so Django's redirect to the sign-in page is off."""
     patterns = api.urls[0]
     for pattern in patterns:
-        pattern.callback.login_required = False
-    return [pattern for pattern in patterns if pattern.name != "api-root"]
+        view: Any = pattern.callback
+        view.login_required = False
+    return list(patterns)
 
 
-urlpatterns = [
+urlpatterns: list[Any] = [
     path("v1/", (_urls(), "ninja", "api")),
     path("docs", docs, name="api_docs"),
     path("<path:rest>", nothing),

@@ -22,7 +22,7 @@ USED_EVERY = timedelta(minutes=1)  # how finely last_used_at is kept
 WINDOW, LIMIT, MOST_ADDRESSES = 300.0, 30, 10_000
 
 
-class Unauthorized(DomainError):
+class Unauthorized(DomainError):  # noqa: N818 - named as its family in core.errors
     """Nobody that we know."""
 
     status = 401

@@ -28,7 +28,7 @@ WORDS = {
 }
 
 
-class BodyRefused(DomainError):
+class BodyRefused(DomainError):  # noqa: N818 - named as its family in core.errors
     """The body is of another kind than JSON."""
 
     status = 415

@@ -20,11 +20,13 @@ from training.consumers import JobConsumer  # noqa: E402
 websocket_urlpatterns: list[Any] = [path("ws/live/", JobConsumer.as_asgi())]
 
 
-async def no_such_socket(scope: Any, receive: Any, send: Any) -> None:
+async def _refuse(scope: Any, receive: Any, send: Any) -> None:
     """Any other socket path: refused, without a traceback in the log."""
     await receive()
     await send({"type": "websocket.close", "code": 4404})
 
+
+no_such_socket: Any = _refuse
 
 application = ProtocolTypeRouter(
     {

@@ -8,7 +8,9 @@ from typing import Any
 
 from mlxplatform.env import env
 
-Scope, Receive, Send = dict[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
 
 STRANGER = 1 << 20  # bytes of a request that carries neither cookie nor token
 PLAIN = 8 << 20  # bytes of anything but an upload

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 from uuid import UUID
@@ -19,11 +18,11 @@ from mlxplatform.core.models import ApiToken
 from mlxplatform.core.paging import page
 from mlxplatform.env import env
 from mlxplatform.schemas import SystemOut, TokenIn, TokenMade, TokenOut, TokenPage, UserPage
+from training.alive import worker_is_alive
 from training.models import DeviceSlot, Job
 from training.uploads import free_bytes
 
 tokens, users, system = Router(tags=["access"]), Router(tags=["access"]), Router(tags=["system"])
-HEARTBEAT = "worker.heartbeat"  # a file of the data folder whose time the worker renews
 
 
 @tokens.get("", response=TokenPage, operation_id="list_tokens")
@@ -61,17 +60,9 @@ def get_system(request: HttpRequest) -> Any:
         "slots": list(DeviceSlot.objects.all()),
         "queued": Job.objects.waiting().count(),
         "queue_limit": env().max_queued,
-        "worker_seen_at": worker_seen_at(),
+        "worker_alive": worker_is_alive(),
         "disk": {"total": disk.total, "free": disk.free, "usable": free_bytes()},
     }
-
-
-def worker_seen_at() -> datetime | None:
-    """When the worker last said that it lives."""
-    try:
-        return datetime.fromtimestamp((settings.HOME / HEARTBEAT).stat().st_mtime, UTC)
-    except OSError:
-        return None
 
 
 def _version() -> str:

@@ -89,5 +89,5 @@ class SystemOut(Schema):
     slots: list[SlotOut]
     queued: int
     queue_limit: int
-    worker_seen_at: datetime | None
+    worker_alive: bool
     disk: DiskOut

@@ -5,10 +5,12 @@ from __future__ import annotations
 from django.contrib import admin
 from django.urls import include, path
 
-from mlxplatform import api
+from mlxplatform import api, pages
 from mlxplatform.health import healthz
 
 urlpatterns = [
+    path("", pages.home, name="home"),
+    path("slot/", pages.slot_strip, name="slot_strip"),
     path("healthz", healthz, name="healthz"),
     path("api/", include(api.urlpatterns)),
     path("", include("mlxplatform.site_urls")),

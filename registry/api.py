@@ -37,9 +37,7 @@ def get_model(request: HttpRequest, model_id: UUID) -> Any:
 
 
 @router.get("/{uuid:model_id}/versions", response=VersionPage, operation_id="list_versions")
-def list_versions(
-    request: HttpRequest, model_id: UUID, cursor: str = "", limit: int = Query(50, ge=1, le=200)
-) -> Any:
+def list_versions(request: HttpRequest, model_id: UUID, cursor: str = "", limit: int = Query(50, ge=1, le=200)) -> Any:
     """A model's versions, the newest first."""
     return page(ModelVersion.objects.filter(model=model_of(request, model_id)), "-n", cursor, limit)
 

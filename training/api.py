@@ -12,6 +12,7 @@ from mlxplatform.core.access import Role, require
 from mlxplatform.core.errors import Invalid, NotFound
 from mlxplatform.core.paging import page
 from training import services
+from training.charts import MOST_BUCKETS, curves
 from training.engine.catalog.kinds import KINDS
 from training.engine.errors import Problem
 from training.event_stream import stream
@@ -29,7 +30,6 @@ from training.schemas import (
     SamplePage,
     TrainIn,
 )
-from training.charts import MOST_BUCKETS, curves
 from training.states import JobState
 
 router = Router(tags=["jobs"])
@@ -46,9 +46,7 @@ def job_of(request: HttpRequest, job_id: UUID) -> Job:
 
 
 def _create(request: HttpRequest, body: TrainIn, key: str) -> Job:
-    return services.create_training(
-        request.user, **body.model_dump(exclude={"kind"}), idempotency_key=key
-    )
+    return services.create_training(request.user, **body.model_dump(exclude={"kind"}), idempotency_key=key)
 
 
 @router.post("", response={201: JobOut}, operation_id="create_job")
@@ -62,7 +60,9 @@ def train_sft(request: HttpRequest, body: TrainIn, idempotency_key: str = Key) -
     """Queue a supervised fine-tuning: ``POST /jobs`` under the method's name."""
     method = body.settings.get("method", "sft")
     if (method.get("name", "sft") if isinstance(method, dict) else method) != "sft":
-        problem = Problem(("method",), "method.unknown", "This address trains with 'sft' only.", "Use POST /api/v1/jobs.")
+        problem = Problem(
+            ("method",), "method.unknown", "This address trains with 'sft' only.", "Use POST /api/v1/jobs."
+        )
         raise Invalid.of([problem])
     return Status(201, _create(request, body, idempotency_key))
 
@@ -216,6 +216,8 @@ def list_samples(request: HttpRequest, job_id: UUID, cursor: str = "", limit: in
 
 
 @router.get("/{uuid:job_id}/checkpoints", response=CheckpointPage, operation_id="list_checkpoints")
-def list_checkpoints(request: HttpRequest, job_id: UUID, cursor: str = "", limit: int = Query(100, ge=1, le=200)) -> Any:
+def list_checkpoints(
+    request: HttpRequest, job_id: UUID, cursor: str = "", limit: int = Query(100, ge=1, le=200)
+) -> Any:
     """Checkpoints, the newest first."""
     return page(Checkpoint.objects.filter(job=job_of(request, job_id)), "-step", cursor, limit)

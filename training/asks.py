@@ -35,7 +35,7 @@ KEEP = 500  # answers
 _places = threading.BoundedSemaphore(AT_ONCE)
 
 
-class AskFailed(DomainError):
+class AskFailed(DomainError):  # noqa: N818 - named as its family in core.errors
     """The process ended without an answer."""
 
     status = 422

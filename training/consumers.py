@@ -22,7 +22,6 @@ from django.contrib.auth.signals import user_logged_out
 from django.contrib.sessions.backends.db import SessionStore
 
 from mlxplatform.core.access import Role, allows
-from training.hub import Client
 from training.streams import MOST_WATCHED, Feed, in_thread
 
 log = logging.getLogger(__name__)
@@ -60,7 +59,7 @@ class JobConsumer(AsyncWebsocketConsumer):
         mine.add(self)
         self.feed = Feed(self.user, self._overflow)
         # The references are kept: an event loop forgets tasks that nobody holds.
-        self.tasks = [asyncio.create_task(self._pump()), asyncio.create_task(self._recheck())]
+        self.tasks = [asyncio.create_task(self._pump()), asyncio.create_task(self._watch_over())]
 
     async def disconnect(self, code: int) -> None:
         """Let go of everything, whoever closed."""
@@ -110,10 +109,21 @@ class JobConsumer(AsyncWebsocketConsumer):
         if frames:
             await self.send(text_data=(b"[" + b",".join(frames) + b"]").decode())
 
-    async def _recheck(self) -> None:
+    async def _watch_over(self) -> None:
+        """Beats, so that the browser knows a dead line from a quiet one; and is the person still signed in?"""
         while True:
             await asyncio.sleep(RECHECK)
             await self.check()
+            await self.send(text_data='[{"t":"beat"}]')
+
+    async def _recheck(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        await self.check()
+
+    def check_soon(self) -> None:
+        """Look twice in the next seconds: the signal comes before the session is flushed."""
+        self.tasks.append(asyncio.create_task(self._recheck(0.2)))
+        self.tasks.append(asyncio.create_task(self._recheck(2.0)))
 
     async def check(self) -> None:
         """Close unless the person is still signed in and may look."""
@@ -176,16 +186,8 @@ def same_origin(scope: Any) -> bool:
 def _signed_out(sender: Any, user: Any, **_: Any) -> None:
     """Look at the person's sockets as soon as the sign-out is through."""
     for consumer in list(_open.get(getattr(user, "pk", None), ())):
-        client: Client | None = consumer.feed.client if consumer.feed else None
-        if client is not None:
-            client.loop.call_soon_threadsafe(lambda c=consumer: c.tasks.append(client.loop.create_task(_later(c))))
-
-
-async def _later(consumer: JobConsumer) -> None:
-    """Check twice: the signal comes before the session is flushed."""
-    for seconds in (0.2, 2.0):
-        await asyncio.sleep(seconds)
-        await consumer.check()
+        if consumer.feed is not None:
+            consumer.feed.client.loop.call_soon_threadsafe(consumer.check_soon)
 
 
 user_logged_out.connect(_signed_out, dispatch_uid="live sockets")

@@ -75,8 +75,14 @@ def validate_data(request: HttpRequest) -> dict[str, Any]:
     if request.content_type == "multipart/form-data":
         file = request.FILES.get("file")
         if not isinstance(file, DjangoFile):
-            raise Invalid.of([Problem(("file",), "config.missing", "There is no file.", "Send it in the field 'file'.")])
-        body = ValidateIn(upload=UUID(services.save_upload(request.user, file)), data_format=request.POST.get("data_format", "")[:40])
+            raise Invalid.of(
+                [Problem(("file",), "config.missing", "There is no file.", "Send it in the field 'file'.")]
+            )
+        body = ValidateIn(
+            max_problems=20,
+            upload=UUID(services.save_upload(request.user, file)),
+            data_format=request.POST.get("data_format", "")[:40],
+        )
     elif request.content_type == "application/json":
         body = check(ValidateIn, _json(request.body))
     else:
@@ -96,9 +102,7 @@ def _json(body: bytes) -> Any:
 def import_dataset(request: HttpRequest, body: DatasetImportIn, idempotency_key: str = Key) -> Any:
     """Queue the import of a data set; the job's result names the new version."""
     options = body.model_dump(exclude={"source", "name"})
-    job = services.create_dataset_import(
-        request.user, body.source, body.name, options, idempotency_key=idempotency_key
-    )
+    job = services.create_dataset_import(request.user, body.source, body.name, options, idempotency_key=idempotency_key)
     return Status(201, job)
 
 

@@ -220,7 +220,7 @@ def read_batches(cursors: list[tuple[UUID, int]]) -> list[Batch]:
     batches: list[Batch] = []
     rows: list[JobEvent] = []
     for event in JobEvent.objects.filter(wanted).order_by("job_id", "seq")[:MOST_ROWS] if cursors else ():
-        if rows and rows[0].job_id != event.job_id:  # type: ignore[attr-defined]
+        if rows and rows[0].job_id != event.job_id:
             batches.append(_batch(rows))
             rows = []
         rows.append(event)

@@ -29,7 +29,9 @@ def read_log(job: Job, attempt: int = 0, offset: int = 0, limit: int = 64 << 10)
     """
     row = job.attempts.filter(n=attempt).first() if attempt else job.attempt
     if attempt and row is None:
-        raise NotFound("attempt.unknown", f"Job #{job.number} has no attempt {attempt}.", "Leave it out for the newest.")
+        raise NotFound(
+            "attempt.unknown", f"Job #{job.number} has no attempt {attempt}.", "Leave it out for the newest."
+        )
     if row is None:
         return Block("", 0, 0)
     try:

@@ -135,21 +135,10 @@ class MetricsOut(Schema):
     series: dict[str, CurveOut]
 
 
-class EventOut(Schema):
-    """One event, as on the socket; further fields depend on ``t``."""
-
-    model_config = ConfigDict(extra="allow")
-
-    seq: int
-    job: UUID
-    t: str
-    at: float
-
-
 class EventPage(Schema):
     """Events after a ``seq``; ``next`` is the seq to ask after, None at the end. Older than ``pruned_to`` are gone."""
 
-    items: list[EventOut]
+    items: list[dict[str, Any]] = Field(description="``{seq, job, t, at, …}``, as on the socket.")
     next: int | None
     pruned_to: int
 

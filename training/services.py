@@ -63,7 +63,7 @@ def create_training(
     model = _find(ModelVersion, user, model_version_id)
     data = _find(DatasetVersion, user, dataset_version_id)
     mother = parent if isinstance(parent, Job) or not parent else _find(Job, user, parent)
-    problems += validation.model_problems(model, checked) + validation.data_problems(data)
+    problems += validation.model_problems(model, checked or settings or {}) + validation.data_problems(data)
     if parent and mother is None:
         problems.append(Problem(("parent",), "job.unknown", "There is no such parent job.", "Leave it empty."))
     if problems or checked is None or model is None or data is None:
@@ -88,7 +88,7 @@ def create_model_import(user: Any, source: dict[str, Any], name: str = "", *, id
     if first := _first(user, idempotency_key):
         return first
     source, name, problems = validation.import_source(source, name)
-    asked = validation.checked_import(ImportModelConfig, {"source": source}, name, problems)
+    asked = validation.checked_import(ImportModelConfig, {"source": source}, problems)
     return _queue(
         user, Job.Kind.IMPORT_MODEL, idempotency_key, name=f"Import {name}"[:120], settings={"name": name, **asked}
     )
@@ -104,12 +104,12 @@ def create_dataset_import(
 ) -> Job:
     """Queue the import of a data set. ``source``: ``{"kind": "file"|"hub"|"python_docs", …}``; for ``file``
     an ``"upload"`` id may stand in place of the ``"path"``. ``options``: the other fields of
-    ``ImportDatasetConfig`` (``data_format``, ``valid_share``, ``test_share``, ``max_rows``, ``skip_bad_rows``, ``seed``)."""
+    ``training.engine.imports.ImportDatasetConfig``."""
     require(user, Role.EDITOR)
     if first := _first(user, idempotency_key):
         return first
     source, name, problems = validation.import_source(source, name)
-    asked = validation.checked_import(ImportDatasetConfig, {**(options or {}), "source": source}, name, problems)
+    asked = validation.checked_import(ImportDatasetConfig, {**(options or {}), "source": source}, problems)
     return _queue(
         user, Job.Kind.IMPORT_DATASET, idempotency_key, name=f"Import {name}"[:120], settings={"name": name, **asked}
     )
@@ -182,7 +182,7 @@ def resume(user: Any, job: Job) -> Job:
         )
         AuditEvent.write(user, "job.resume", f"job {job.pk}")
         _announce(job_queued, job)
-    return job
+    return _now(job)
 
 
 # -- change --------------------------------------------------------------------------------------
@@ -239,7 +239,7 @@ def delete(user: Any, job: Job) -> Job:
         job.deleted_at = timezone.now()
         job.save(update_fields=["deleted_at"])
         AuditEvent.write(user, "job.delete", f"job {job.pk}", number=job.number)
-    return job
+    return _now(job)
 
 
 def restore(user: Any, job: Job) -> Job:
@@ -276,7 +276,7 @@ def _queue(user: Any, kind: str, key: str, **columns: Any) -> Job:
                 job.record_move("", JobState.QUEUED)
                 AuditEvent.write(user, "job.create", f"job {job.pk}", number=number, kind=str(kind))
                 _announce(job_queued, job)
-            return job
+            return _now(job)
         except IntegrityError:
             if first := _first(user, key):
                 return first
@@ -301,6 +301,12 @@ def _announce(signal: Any, job: Job) -> None:
 def _locked(job: Job) -> Job:
     """The row as it stands now, held until the end of the transaction."""
     return Job.objects.select_for_update().get(pk=job.pk)
+
+
+def _now(job: Job) -> Job:
+    """The row with the number of the event that was written last."""
+    job.refresh_from_db()
+    return job
 
 
 def _stop_queued(user: Any, job: Job) -> None:
@@ -332,7 +338,7 @@ def _request(user: Any, job: Job, column: str, word: str) -> Job:
             line = {"level": "info", "message": f"{user.username} asked for: {word}."}
             JobEvent.objects.append(job.pk, [("log", line)])
         AuditEvent.write(user, f"job.{word}", f"job {job.pk}", number=job.number)
-    return job
+    return _now(job)
 
 
 def _find(table: Any, user: Any, key: Any) -> Any:

@@ -28,8 +28,13 @@ MAX_ENTRIES = 10_000  # files in a server folder that is imported
 class Uploaded(Protocol):
     """What is needed of Django's UploadedFile."""
 
-    name: str | None
-    size: int | None
+    @property
+    def name(self) -> str | None:
+        """What the browser called it."""
+
+    @property
+    def size(self) -> int | None:
+        """Bytes."""
 
     def chunks(self, chunk_size: int | None = None) -> Iterator[bytes]:
         """The content in pieces."""

@@ -16,6 +16,7 @@ PRIORITIES = range(-100, 101)
 
 
 def name_problems(name: str, *, needed: bool = True) -> list[Problem]:
+    """A name has 1 to 120 characters; none at all is fine where one can be made up."""
     if len(name.strip()) > 120:
         return [Problem(("name",), "name.too_long", "The name has more than 120 characters.", "Shorten it.")]
     if needed and not name.strip():
@@ -24,12 +25,14 @@ def name_problems(name: str, *, needed: bool = True) -> list[Problem]:
 
 
 def priority_problems(priority: int) -> list[Problem]:
+    """A priority is a number from -100 to 100."""
     if priority in PRIORITIES:
         return []
     return [Problem(("priority",), "priority.range", f"There is no priority {priority}.", "Use -100 to 100.")]
 
 
-def model_problems(model: ModelVersion | None, settings: TrainSettings | None) -> list[Problem]:
+def model_problems(model: ModelVersion | None, settings: TrainSettings | dict[str, Any]) -> list[Problem]:
+    """What speaks against training ``model`` so; ``settings`` may be raw, where they have problems of their own."""
     if model is None:
         return [
             Problem(
@@ -44,7 +47,8 @@ def model_problems(model: ModelVersion | None, settings: TrainSettings | None) -
             Problem(("model_version_id",), "model.not_trainable", f"{model} is an adapter.", "Choose its base model.")
         ]
     found = []
-    if settings and settings.adapter.name == "full" and model.quantization:
+    adapter, length = _adapter_and_length(settings)
+    if adapter == "full" and model.quantization:
         found.append(
             Problem(
                 ("adapter",),
@@ -53,19 +57,29 @@ def model_problems(model: ModelVersion | None, settings: TrainSettings | None) -
                 "Choose LoRA or DoRA, or import the model in full precision.",
             )
         )
-    if settings and 0 < model.context_length < settings.max_seq_length:
+    if 0 < model.context_length < length:
         found.append(
             Problem(
                 ("max_seq_length",),
                 "config.max_seq_length",
-                f"{settings.max_seq_length} tokens are more than the {model.context_length} that {model} can read.",
+                f"{length} tokens are more than the {model.context_length} that {model} can read.",
                 f"Use at most {model.context_length}.",
             )
         )
     return found
 
 
+def _adapter_and_length(settings: TrainSettings | dict[str, Any]) -> tuple[str, int]:
+    if isinstance(settings, TrainSettings):
+        chosen: Any = settings.adapter
+        return str(chosen.name), settings.max_seq_length
+    adapter, length = settings.get("adapter"), settings.get("max_seq_length")
+    name = adapter.get("name") if isinstance(adapter, dict) else adapter
+    return str(name), length if isinstance(length, int) else 0
+
+
 def data_problems(data: DatasetVersion | None) -> list[Problem]:
+    """What speaks against training on ``data``."""
     if data is None:
         return [
             Problem(
@@ -131,7 +145,7 @@ def _source_name(source: dict[str, Any]) -> str:
     return (stem or "import")[:100]
 
 
-def checked_import(model: Any, asked: dict[str, Any], name: str, problems: list[Problem]) -> dict[str, Any]:
+def checked_import(model: Any, asked: dict[str, Any], problems: list[Problem]) -> dict[str, Any]:
     """The request with defaults filled in, without the target, which the worker chooses."""
     found = list(problems)
     try:

@@ -11,7 +11,6 @@ from django.core.exceptions import ValidationError
 from django.db.models import Q, QuerySet
 
 from mlxplatform.core.errors import Invalid
-from training.engine.errors import Problem
 
 MOST = 200  # rows of a page
 
@@ -55,5 +54,4 @@ def _opened(cursor: str) -> tuple[Any, Any]:
 
 
 def _no_cursor() -> Invalid:
-    problem = Problem(("query", "cursor"), "cursor.unknown", "This cursor is not one of ours.", "Start without one.")
-    return Invalid.of([problem])
+    return Invalid("cursor.unknown", "This cursor is not one of ours.", "Start without one.")
