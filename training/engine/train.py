@@ -18,6 +18,7 @@ from training.engine.catalog.methods import METHODS
 from training.engine.config import TrainConfig
 from training.engine.errors import DataError
 from training.engine.methods.method import Method
+from training.engine.recompute import recompute_blocks
 from training.engine.samples import Sampler
 from training.engine.session import Session
 from training.engine.tokenizer import Tokenizer, load as load_tokenizer
@@ -36,7 +37,7 @@ def run(config: TrainConfig, session: Session) -> dict[str, Any]:
     mx.random.seed(config.seed)
     adapters.apply(loaded.model, config.adapter)
     if config.grad_checkpoint:
-        models.checkpoint_blocks(loaded.model)
+        recompute_blocks(loaded.model)
     method: Method = METHODS[config.method.name].load()(config.method)
     splits = {name: _read(name, config, tokenizer, method, session) for name in SPLITS}
     _refuse_empty(splits["train"], config)
