@@ -1,0 +1,1 @@
+"""Pages of the training room. Each reads rows; only services write them."""
