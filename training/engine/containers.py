@@ -49,7 +49,7 @@ class Record:
 def read(path: Path, container: str) -> Iterator[Record]:
     """The rows of the ``jsonl``, ``json`` or ``csv`` file ``path`` in order."""
     with open(path, "rb") as file:
-        yield from {"jsonl": _jsonl, "json": _json, "csv": _csv}[container](file, path)
+        yield from _csv(file, path) if container == "csv" else {"jsonl": _jsonl, "json": _json}[container](file)
 
 
 def sniff(path: Path) -> str:
@@ -138,7 +138,7 @@ def too_large(line: int, at: int = 0) -> Record:
     return Record(line, None, problem, at)
 
 
-def _jsonl(file: BinaryIO, path: Path) -> Iterator[Record]:
+def _jsonl(file: BinaryIO) -> Iterator[Record]:
     for number, line in lines(file):
         if line is None:
             yield too_large(number, file.tell())
@@ -173,7 +173,7 @@ def parse(line: bytes) -> tuple[Any, Problem | None]:
         return None, Problem((), "data.not_json", f"No valid JSON: {str(error)[:120]}.", _SHAPE)
 
 
-def _json(file: BinaryIO, path: Path) -> Iterator[Record]:
+def _json(file: BinaryIO) -> Iterator[Record]:
     """The elements of one JSON list, each read as soon as it is complete."""
     source = _Text(file)
     decoder = json.JSONDecoder()
@@ -183,7 +183,7 @@ def _json(file: BinaryIO, path: Path) -> Iterator[Record]:
             try:
                 row, end = source.element(decoder)
             except json.JSONDecodeError as error:
-                yield _stopped(source, error.pos, "not_json", f"No valid JSON: {error.msg}.", path)
+                yield _stopped(source, error.pos, "not_json", f"No valid JSON: {error.msg}.")
                 return
             except (RecursionError, ValueError) as error:
                 deep = isinstance(error, RecursionError)
@@ -192,27 +192,27 @@ def _json(file: BinaryIO, path: Path) -> Iterator[Record]:
                     source.pos,
                     "too_deep" if deep else "not_json",
                     "The JSON is nested too deeply." if deep else f"No valid JSON: {str(error)[:120]}.",
-                    path,
                 )
                 return
-            yield Record(source.line, row, None, file.tell())
+            large = end - source.pos > MAX_LINE
+            yield too_large(source.line, file.tell()) if large else Record(source.line, row, None, file.tell())
             source.move(end)
             if source.skip("") == ",":
                 source.move(source.pos + 1)
             elif source.skip("") != "]":
-                yield _stopped(source, source.pos, "not_json", "A comma or the end of the list is missing here.", path)
+                yield _stopped(source, source.pos, "not_json", "A comma or the end of the list is missing here.")
                 return
         if char != "]":
-            yield _stopped(source, source.pos, "not_json", "The list does not end: the file is cut off.", path)
+            yield _stopped(source, source.pos, "not_json", "The list does not end: the file is cut off.")
         else:
             source.move(source.pos + 1)
             if source.skip(""):
-                yield _stopped(source, source.pos, "not_json", "There is more text after the end of the list.", path)
+                yield _stopped(source, source.pos, "not_json", "There is more text after the end of the list.")
     except UnicodeDecodeError:
-        yield _stopped(source, source.pos, "not_utf8", "Here or a little later is a byte that is no UTF-8.", path)
+        yield _stopped(source, source.pos, "not_utf8", "Here or a little later is a byte that is no UTF-8.")
 
 
-def _stopped(source: _Text, pos: int, code: str, message: str, path: Path) -> Record:
+def _stopped(source: _Text, pos: int, code: str, message: str) -> Record:
     """A problem inside a JSON list, behind which nothing can be read any more."""
     line = source.line + source.buffer.count("\n", source.pos, pos)
     if code == "not_json" and len(source.buffer) - source.pos >= MAX_LINE:

@@ -96,7 +96,7 @@ def _read(config: ImportDatasetConfig, source: _Source, folder: Path) -> Report:
         for name in (POOL, "valid", "test"):
             files[name] = stack.enter_context(open(folder / f"{name}.jsonl", "wb"))
         rows = examined(source.rows, config.data_format, MAX_PROBLEMS, config.max_rows)
-        for part, line, examiner in rows:  # noqa: B007 - the last one is used below
+        for part, line, examiner in rows:
             if line is not None and (config.skip_bad_rows or not examiner.report.counts):
                 write_line(files[part.split if part.split in ("valid", "test") else POOL], line)
     if examiner is None:

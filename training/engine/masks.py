@@ -7,7 +7,6 @@ whoever pads leaves pads untrained.
 
 from __future__ import annotations
 
-import os
 from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -120,17 +119,12 @@ def _chat(messages: list[dict[str, Any]], tokenizer: Words, train_on: TrainOn) -
     for i in answers[-1:] if train_on == "last" else answers:
         start, end = _answer(messages, i, whole, tokenizer)
         first, last = bisect_left(begins, start), bisect_left(begins, end)
-        last = _without_tail(ids, begins, first, last, whole[:end], tokenizer.eos_ids)
+        # Behind the end-of-turn token the template may put blanks: generation stops before them.
+        mark = next((n for n in range(last - 1, first - 1, -1) if ids[n] in tokenizer.eos_ids), last)
+        if mark + 1 < last and not whole[begins[mark + 1] : end].strip():
+            last = mark + 1
         trained[first:last] = [True] * (last - first)
     return ids, trained
-
-
-def _without_tail(ids: list[int], begins: list[int], first: int, last: int, text: str, ends: frozenset[int]) -> int:
-    """``last`` without the blanks behind the end-of-turn token: generation stops before them."""
-    end = next((n for n in range(last - 1, first - 1, -1) if ids[n] in ends), None)
-    if end is None or end + 1 >= last or text[begins[end + 1] :].strip():
-        return last
-    return end + 1
 
 
 def _answer(messages: list[dict[str, Any]], i: int, whole: str, tokenizer: Words) -> Span:
@@ -142,7 +136,8 @@ def _answer(messages: list[dict[str, Any]], i: int, whole: str, tokenizer: Words
     # Some templates show an answer differently once the conversation goes on (Qwen 3 takes the thoughts
     # out), or open the prompt with a tag that past answers lack. Then the answer's own text is sought
     # where the common beginning ends, and what stood behind it must stand behind it here, too.
-    common = len(os.path.commonprefix([before, whole]))
+    pairs = zip(before, whole, strict=False)
+    common = next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(before), len(whole)))
     content = str(messages[i]["content"])
     for text in dict.fromkeys((content, content.strip(), content.rpartition("</think>")[2].strip())):
         start = _near(whole, text, common)

@@ -63,7 +63,7 @@ def find(path: Path) -> list[Part]:
         if file.name.startswith(".") or file.suffix.lower() not in containers.SUFFIXES or file.name in _NO_DATA:
             continue
         name = str(file.relative_to(path))
-        if file.is_symlink() or any(parent.is_symlink() for parent in file.relative_to(path).parents if parent.name):
+        if file.is_symlink():
             raise DataError("data.link", f"{name} is a link.", "Put the file itself into the folder.")
         if file.is_file():
             parts.append(Part(file, name, split_of(name), file.stat().st_size))

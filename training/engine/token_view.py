@@ -60,7 +60,7 @@ def _pick(config: TokensConfig, path: Path) -> list[int]:
         return list(config.rows)
     with open(path, "rb") as file:
         total = sum(1 for _ in file)
-    return random.Random(config.seed).sample(range(1, total + 1), min(config.count, total))  # noqa: S311 - no secret
+    return random.Random(config.seed).sample(range(1, total + 1), min(config.count, total))
 
 
 def _survey(config: TokensConfig, tokenizer: Tokenizer, path: Path, counted: Statistics, say: Reporter) -> list[int]:

@@ -39,7 +39,7 @@ class Draft:
     def __init__(self, target: Path) -> None:
         """Raises StorageError when ``target`` cannot be written."""
         self.target = target
-        with _disk(target):
+        with _disk():
             target.mkdir(parents=True, exist_ok=True, mode=0o700)
             _sweep(target)
             self.folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=target))
@@ -58,7 +58,7 @@ class Draft:
         Takes over the split files in the draft's folder. Raises DataError data.version_damaged when
         the same version is there but no longer what its name says.
         """
-        with _disk(self.folder):
+        with _disk():
             files = {split: describe(self.folder / f"{split}.jsonl") for split in SPLITS}
             files = {split: found for split, found in files.items() if found["rows"]}
             name = version_hash(data_format, files)
@@ -77,11 +77,10 @@ class Draft:
                 "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), **about,
             })  # fmt: skip
             _settle(self.folder / "about.json")
-            for other in set(os.listdir(self.folder)) - {f"{split}.jsonl" for split in files} - {"about.json"}:
-                (self.folder / other).unlink()
+            (self.folder / "lock").unlink()
             _sync_folder(self.folder)
             try:
-                os.rename(self.folder, final)
+                self.folder.rename(final)
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
@@ -131,7 +130,7 @@ def check(folder: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def _disk(path: Path) -> Iterator[None]:
+def _disk() -> Iterator[None]:
     """Say in our words what the disk refuses."""
     try:
         yield

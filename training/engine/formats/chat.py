@@ -8,18 +8,18 @@ from typing import Any
 from training.engine.errors import Problem
 from training.engine.formats import rules
 
-COLUMNS = ("messages", "conversations", "conversation")
-ROLES = {role: role for role in rules.ROLES} | {"developer": "system", "function": "tool"}
+_ROLES = {role: role for role in rules.ROLES} | {"developer": "system", "function": "tool"}
+SHAPE = rules.Shape(("messages", "conversations", "conversation"), "role", "content", _ROLES)
 
 
 def recognise(row: Mapping[str, Any]) -> str:
     """Why ``row`` looks like a chat, or ""."""
-    column = rules.column_of(row, COLUMNS, "role", "content")
+    column = rules.column_of(row, SHAPE.columns, "role", "content")
     return f"column `{column}` holds turns with `role` and `content`" if column else ""
 
 
 def normalise(row: Mapping[str, Any]) -> dict[str, Any] | list[Problem]:
     """``{"messages": [{"role", "content"}, …]}``, or all problems of the row."""
     check = rules.Check()
-    messages = rules.conversation(check, row, COLUMNS, "role", "content", ROLES)
+    messages = rules.conversation(check, row, SHAPE)
     return check.problems or {"messages": messages}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from training.engine.errors import Problem
 
@@ -12,6 +12,15 @@ Loc = tuple[str | int, ...]
 Message = dict[str, str]
 ROLES = ("system", "user", "assistant", "tool")
 MAX_TURNS = 4096
+
+
+class Shape(NamedTuple):
+    """How a format writes turns: in which columns, under which keys, with which words for the roles."""
+
+    columns: tuple[str, ...]
+    role_key: str
+    text_key: str
+    roles: Mapping[str, str]
 
 
 class Check:
@@ -84,18 +93,9 @@ def column_of(row: Mapping[str, Any], columns: tuple[str, ...], *keys: str) -> s
     return ""
 
 
-def conversation(
-    check: Check,
-    row: Mapping[str, Any],
-    columns: tuple[str, ...],
-    role_key: str,
-    text_key: str,
-    roles: Mapping[str, str],
-) -> list[Message]:
-    """The turns of ``row`` as messages, with every problem noted in ``check``.
-
-    ``roles`` maps the words that the format uses to ours.
-    """
+def conversation(check: Check, row: Mapping[str, Any], shape: Shape) -> list[Message]:
+    """The turns of ``row`` as messages, with every problem noted in ``check``."""
+    columns, role_key, text_key, _ = shape
     column = column_of(row, columns, role_key) or next((c for c in columns if row.get(c) is not None), "")
     if not column:
         check.add((columns[0],), "missing_column", f"The row has no `{columns[0]}`.", "Add it or leave the row out.")
@@ -120,13 +120,14 @@ def conversation(
             "The row declares tools; they would not be trained.",
             "Leave the row out, or write the tools into the system turn.",
         )
-    messages = [_turn(check, turn, (column, i), role_key, text_key, roles) for i, turn in enumerate(found)]
+    messages = [_turn(check, turn, (column, i), shape) for i, turn in enumerate(found)]
     if all(message["role"] for message in messages):
         check_order(check, messages, column)
     return messages
 
 
-def _turn(check: Check, turn: Any, loc: Loc, role_key: str, text_key: str, roles: Mapping[str, str]) -> Message:
+def _turn(check: Check, turn: Any, loc: Loc, shape: Shape) -> Message:
+    role_key, text_key, roles = shape[1:]
     if not isinstance(turn, Mapping):
         check.add(
             loc,

@@ -8,8 +8,7 @@ from typing import Any
 from training.engine.errors import Problem
 from training.engine.formats import rules
 
-COLUMNS = ("conversations", "conversation", "messages")
-ROLES = {
+_ROLES = {
     "human": "user",
     "gpt": "assistant",
     "system": "system",
@@ -21,18 +20,19 @@ ROLES = {
     "bot": "assistant",
     "observation": "tool",
 }
+SHAPE = rules.Shape(("conversations", "conversation", "messages"), "from", "value", _ROLES)
 
 
 def recognise(row: Mapping[str, Any]) -> str:
     """Why ``row`` looks like ShareGPT, or ""."""
-    column = rules.column_of(row, COLUMNS, "from", "value")
+    column = rules.column_of(row, SHAPE.columns, "from", "value")
     return f"column `{column}` holds turns with `from` and `value`" if column else ""
 
 
 def normalise(row: Mapping[str, Any]) -> dict[str, Any] | list[Problem]:
     """``{"messages": [{"role", "content"}, …]}``, or all problems of the row."""
     check = rules.Check()
-    messages = rules.conversation(check, row, COLUMNS, "from", "value", ROLES)
+    messages = rules.conversation(check, row, SHAPE)
     system = check.text(row.get("system"), ("system",), empty=True)
     if system.strip() and messages and messages[0]["role"] != "system":
         messages.insert(0, {"role": "system", "content": system})
