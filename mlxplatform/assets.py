@@ -97,6 +97,7 @@ ICONS = {
     "view": "outline/eye",
     "lock": "outline/lock",
     "disconnected": "outline/plug-connected-x",
+    "zoom-in": "outline/zoom-in",
     "zoom-reset": "outline/zoom-reset",
     "link": "outline/link",
     "table": "outline/table",
@@ -251,9 +252,9 @@ def main() -> int:
     try:
         changed = build()
     except AssetsError as error:
-        print(f"error: {error}", file=sys.stderr)
+        sys.stderr.write(f"error: {error}\n")
         return 1
-    print("web assets: " + (f"written to {VENDOR.relative_to(ROOT)}" if changed else "up to date"))
+    sys.stdout.write(f"web assets: {f'written to {VENDOR.relative_to(ROOT)}' if changed else 'up to date'}\n")
     return 0
 
 

@@ -74,10 +74,10 @@ def progress(done: Any, total: Any, label: str = "Progress", state: str = "runni
 
 
 @register.inclusion_tag("_field.html")
-def field(bound: BoundField, unit: str = "", help: str = "", origin: str = "", wide: bool = False) -> dict[str, Any]:
+def field(bound: BoundField, unit: str = "", about: str = "", origin: str = "") -> dict[str, Any]:
     """A form field with label, hint, unit, error and unfolding help, wired for screen readers.
 
-    ``help`` is the plain-language text behind the question mark; ``origin`` says where the value
+    ``about`` is the plain-language text behind the question mark; ``origin`` says where the value
     comes from ("default", "preset", "you").
     """
     ids = [f"{bound.auto_id}_{part}" for part, there in (("hint", bound.help_text), ("error", bound.errors)) if there]
@@ -94,9 +94,8 @@ def field(bound: BoundField, unit: str = "", help: str = "", origin: str = "", w
         "described": " ".join(ids),
         "kind": kind,
         "unit": unit,
-        "help": help,
+        "help": about,
         "origin": origin,
-        "wide": wide,
     }
 
 
@@ -146,7 +145,7 @@ def sparkline(values: Iterable[Any], label: str = "Trend") -> SafeString:
     """A line without axes from at least two finite values, drawn on the server."""
     numbers = [number for number in map(finite, values) if number is not None]
     if len(numbers) < 2:
-        return format_html("")
+        return SafeString("")
     width, height = SPARK
     low, span = min(numbers), (max(numbers) - min(numbers)) or 1.0
     points = " ".join(

@@ -8,50 +8,61 @@
 const FIRST = 500; // ms, the first back-off
 const CAP = 10000; // ms, the longest back-off
 const CHIP = 3000; // ms without a connection before the page says so
+const PATIENCE = 3000; // ms to wait for the frames of a hole
 const SILENT = 30000; // ms without a beat, from a server that sends beats, before the socket counts as dead
 const FINAL = { 4401: "signed-out", 4403: "forbidden" };
 
-/** The state machine, without the page: `env` gives url, connect(url), deliver(frame), status(word), random(), now(), later(ms, act) → cancel. */
+/**
+ * The state machine, without the page. `env` gives url, connect(url) → socket, deliver(frame), status(word),
+ * random() → 0…1, now() → ms and later(ms, act) → cancel.
+ */
 export class LiveClient {
   constructor(env) {
     this.env = env;
-    this.last = new Map();
-    this.asked = new Map(); // job → the cursor for which a hole was asked again
+    this.last = new Map(); // job → the seq delivered last
+    this.held = new Map(); // job → {frames by seq, cancel}: frames behind a hole that was asked for again
     this.socket = null;
     this.tries = 0;
-    this.ended = false;
+    this.opened = 0;
     this.beat = 0;
-    this.cancelRetry = this.cancelChip = () => {};
+    this.ended = false;
+    this.cancelRetry = () => {};
+    this.cancelChip = null;
   }
+
+  get open() { return this.socket?.readyState === 1; }
 
   /** Follow `job` from cursor `seq`. Known jobs keep their cursor. */
   follow(job, seq) {
     if (this.last.has(job)) return;
     this.last.set(job, Number(seq) || 0);
     if (this.open) this.ask([job]);
-    else if (!this.socket && !this.ended) this.connect();
+    else if (!this.socket) this.connect();
   }
 
   /** Stop following; the server is told. */
   leave(job) {
+    this.drop(job);
     if (this.last.delete(job) && this.open) this.socket.send(JSON.stringify({ unsubscribe: [job] }));
   }
 
-  get open() { return this.socket?.readyState === 1; }
-
-  ask(jobs) { this.socket.send(JSON.stringify({ subscribe: Object.fromEntries(jobs.map((job) => [job, this.last.get(job)])) })); }
+  ask(jobs) {
+    const cursors = Object.fromEntries(jobs.map((job) => [job, this.last.get(job)]));
+    this.socket.send(JSON.stringify({ subscribe: cursors }));
+  }
 
   connect() {
     if (this.ended || this.socket) return;
     this.cancelRetry();
-    this.waitForChip();
+    this.cancelChip ??= this.env.later(CHIP, () => this.env.status("reconnecting"));
     const socket = this.env.connect(this.env.url);
     this.socket = socket;
     socket.onopen = () => {
-      this.cancelChip();
+      this.cancelChip?.();
       this.cancelChip = null;
+      this.opened = this.env.now();
       this.beat = 0;
-      this.asked.clear();
+      for (const job of [...this.held.keys()]) this.drop(job); // the answer to the cursor below holds them all
       this.ask([...this.last.keys()]);
       this.env.status("live");
     };
@@ -60,23 +71,49 @@ export class LiveClient {
   }
 
   receive(text) {
-    this.tries = 0; // only a connection that delivers resets the back-off
     const message = JSON.parse(text);
     for (const frame of Array.isArray(message) ? message : [message]) this.accept(frame);
   }
 
   accept(frame) {
     if (frame.t === "beat") { this.beat = this.env.now(); return; }
-    if (!this.last.has(frame.job)) return;
     const last = this.last.get(frame.job);
-    if (frame.seq <= last) return;
-    if (frame.seq > last + 1 && frame.t !== "snapshot" && this.asked.get(frame.job) !== last) {
-      this.asked.set(frame.job, last); // once per hole: what comes after the answer is all there is
-      this.ask([frame.job]);
-      return;
-    }
+    if (last === undefined || frame.seq <= last) return;
+    if (frame.seq === last + 1 || frame.t === "snapshot") this.pass(frame);
+    else this.hold(frame);
+  }
+
+  pass(frame) {
     this.last.set(frame.job, frame.seq);
     this.env.deliver(frame);
+    const held = this.held.get(frame.job);
+    if (!held) return;
+    for (const seq of [...held.frames.keys()]) if (seq <= this.last.get(frame.job)) held.frames.delete(seq);
+    const next = held.frames.get(frame.seq + 1);
+    if (next) this.pass(next);
+    else if (held.frames.size === 0) this.drop(frame.job);
+  }
+
+  /** A hole: keep the frame, ask again from the cursor; what has not come after PATIENCE is not coming. */
+  hold(frame) {
+    let held = this.held.get(frame.job);
+    if (!held) {
+      held = { frames: new Map(), cancel: this.env.later(PATIENCE, () => this.giveUp(frame.job)) };
+      this.held.set(frame.job, held);
+      this.ask([frame.job]);
+    }
+    held.frames.set(frame.seq, frame);
+  }
+
+  giveUp(job) {
+    const frames = [...(this.held.get(job)?.frames.values() ?? [])].sort((a, b) => a.seq - b.seq);
+    this.drop(job);
+    for (const frame of frames) if (frame.seq > this.last.get(job)) this.pass(frame);
+  }
+
+  drop(job) {
+    this.held.get(job)?.cancel();
+    this.held.delete(job);
   }
 
   closed(code) {
@@ -87,16 +124,11 @@ export class LiveClient {
       this.env.status(FINAL[code]);
       return;
     }
-    this.waitForChip();
+    if (this.opened && this.env.now() - this.opened > CAP) this.tries = 0;
+    this.opened = 0;
+    this.cancelChip ??= this.env.later(CHIP, () => this.env.status("reconnecting"));
     const ceiling = Math.min(CAP, FIRST * 2 ** this.tries++);
     this.cancelRetry = this.env.later(this.env.random() * ceiling, () => this.connect());
-  }
-
-  waitForChip() {
-    if (this.cancelChip && this.chipArmed) return;
-    this.chipArmed = true;
-    const cancel = this.env.later(CHIP, () => { if (!this.open) this.env.status("reconnecting"); });
-    this.cancelChip = () => { cancel(); this.chipArmed = false; };
   }
 
   /** The network is back or the tab is seen again: do not sit out the back-off, and doubt a silent socket. */
@@ -159,8 +191,8 @@ function start() {
   scan();
   document.addEventListener("htmx:load", scan);
   addEventListener("online", () => client.wake());
+  setInterval(() => { if (client.open) client.wake(); }, SILENT);
   document.addEventListener("visibilitychange", () => { if (!document.hidden) client.wake(); });
-  setInterval(() => client.wake(), SILENT);
 }
 
 if (globalThis.document?.body?.dataset.liveUrl) start();
