@@ -15,7 +15,7 @@ from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
-from django.views.decorators.http import require_http_methods, require_POST, require_safe
+from django.views.decorators.http import require_http_methods, require_POST
 
 from mlxplatform import services
 from mlxplatform.core.access import Role, allows, require, role_of
@@ -95,12 +95,6 @@ def one_time_sign_in(request: HttpRequest, secret: str) -> HttpResponse:
         return redirect("home")
     link = services.pending_link(OneTimeLink.Purpose.SIGN_IN, secret)
     return render(request, "registration/sign_in.html", {"link": link})
-
-
-@require_safe
-def settings_home(request: HttpRequest) -> HttpResponse:
-    """The first section."""
-    return redirect("settings_profile")
 
 
 @never_cache

@@ -16,7 +16,7 @@ urlpatterns = [
     path("logout/", accounts.sign_out, name="logout"),
     path("setup/<str:secret>/", accounts.set_up, name="setup"),
     path("sign-in/<str:secret>/", accounts.one_time_sign_in, name="sign_in"),
-    path("settings/", accounts.settings_home, name="settings"),
+    path("settings/", RedirectView.as_view(pattern_name="settings_profile"), name="settings"),
     path("settings/profile/", accounts.profile, name="settings_profile"),
     path("settings/theme/", accounts.theme, name="settings_theme"),
     path("settings/tokens/", accounts.tokens, name="settings_tokens"),

@@ -23,15 +23,17 @@ from registry.models import ModelVersion, RegisteredModel
 PER_PAGE = 50
 #: What the list can be sorted by: word in the address → column.
 SORTS = {"name": "model__name", "new": "-created_at", "size": "-bytes"}
-#: Final figures in the order in which one is shown as the best; lower is better for all of them.
-FIGURES = {
+#: Final losses in the order in which one stands for the version; lower is better.
+LOSSES = {
     "best_val_loss": "Best validation loss",
     "val_loss": "Validation loss",
     "test_loss": "Test loss",
     "first_val_loss": "Validation loss before",
+    "first_test_loss": "Test loss before",
     "train_loss": "Training loss",
-    "perplexity": "Perplexity",
 }
+#: Other figures of the training that made it.
+COUNTS = {"step": "Steps", "best_step": "Best step", "trained_tokens": "Trained tokens"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +141,7 @@ def version_page(request: HttpRequest, version_id: Any) -> HttpResponse:
         "model": version.model,
         "source": source_words(version.source),
         "figures": figures(version),
+        "counts": counts(version),
         "files": files,
         "missing": [row.name for row in files if row.bytes is None],
         "derived": version.derived.filter(model__deleted_at=None).select_related("model").order_by("-created_at")[:20],
@@ -165,19 +168,20 @@ def download(request: HttpRequest, version_id: Any, index: int) -> HttpResponseB
             raise FileNotFoundError(names[index])
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
-        raise NotFound("model.file_gone", f"{names[index]} is not there any more.", "Import the model again.") from error
+        raise NotFound(
+            "model.file_gone", f"{names[index]} is not there any more.", "Import the model again."
+        ) from error
     return FileResponse(os.fdopen(fd, "rb"), as_attachment=True, filename=names[index].split("/")[-1])
 
 
 def figures(version: ModelVersion) -> list[tuple[str, Any]]:
-    """The final figures with their words; the known ones first."""
-    known = [(label, version.metrics[name]) for name, label in FIGURES.items() if name in version.metrics]
-    others = [
-        (name.replace("_", " "), value)
-        for name, value in sorted(version.metrics.items())
-        if name not in FIGURES and isinstance(value, int | float)
-    ]
-    return known + others
+    """The final losses with their words."""
+    return [(label, version.metrics[name]) for name, label in LOSSES.items() if name in version.metrics]
+
+
+def counts(version: ModelVersion) -> list[tuple[str, Any]]:
+    """How much it was trained, with words."""
+    return [(label, version.metrics[name]) for name, label in COUNTS.items() if name in version.metrics]
 
 
 def best_figure(version: ModelVersion) -> tuple[str, Any] | None:

@@ -21,12 +21,14 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("name", nargs="?", default="", help="User name; the first admin if left out.")
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(self, *_args: Any, **options: Any) -> None:
         name = options["name"]
         people = User.objects.filter(is_active=True)
         user = people.filter(username=name).first() if name else services.admins().order_by("pk").first()
         if user is None:
-            known = ", ".join(people.values_list("username", flat=True)[:20]) or "nobody yet; run serve for a setup link"
+            known = (
+                ", ".join(people.values_list("username", flat=True)[:20]) or "nobody yet; run serve for a setup link"
+            )
             raise CommandError(f"There is no active user '{name}'. Known are: {known}.")
         path = reverse("sign_in", args=[OneTimeLink.issue(OneTimeLink.Purpose.SIGN_IN, user)])
         scheme = "https" if env().https else "http"
