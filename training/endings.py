@@ -16,7 +16,8 @@ from training.states import AttemptState, JobState
 MOST_LOSSES = 3  # in a row, without a new checkpoint
 
 MEMORY_HINT = (
-    "Try a smaller micro-batch, shorter sequences, gradient checkpointing or a smaller model, then resume or start anew."
+    "Try a smaller micro-batch, shorter sequences, gradient checkpointing or a smaller model, "
+    "then resume or start anew."
 )
 #: Exit codes of mistakes that a second try would repeat.
 FAMILIES = {

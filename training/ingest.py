@@ -89,7 +89,9 @@ class _Batch:
         if self.logs > MAX_LOGS:
             self.tell("log", level="warning", message=f"{self.logs - MAX_LOGS} more lines stand in the full log only.")
         if self.curves.refused:
-            message = f"{self.curves.refused} values were left out: bad name, more than 64 curves, or a step that was there."
+            message = (
+                f"{self.curves.refused} values were left out: bad name, more than 64 curves, or a step that was there."
+            )
             self.tell("log", level="warning", message=message)
         self.flush()
         now = timezone.now()

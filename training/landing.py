@@ -76,7 +76,12 @@ def _import_model(job: Job, result: dict[str, Any]) -> dict[str, str]:
             quantization=result.get("quantization") if isinstance(result.get("quantization"), dict) else None,
             context_length=_count(result.get("context_length")),
             license=str(result.get("license") or ""),
-            source=result["source"] if isinstance(result.get("source"), dict) else dict(job.settings.get("source", {})),
+            source={
+                **dict(job.settings.get("source", {})),
+                "from": str(result.get("source") or ""),
+                "revision": str(result.get("revision") or ""),
+                "remote_code": result["remote_code"] if isinstance(result.get("remote_code"), list) else [],
+            },
             files=result["files"] if isinstance(result.get("files"), dict) else {},
         ),
         owner=job.owner,

@@ -24,7 +24,10 @@ def _counter() -> Path | None:
         if controllers == "":
             candidates = [CGROUPS / path.lstrip("/") / "memory.events", CGROUPS / "memory.events"]
         elif "memory" in controllers.split(","):
-            candidates = [CGROUPS / "memory" / path.lstrip("/") / "memory.oom_control", CGROUPS / "memory/memory.oom_control"]
+            candidates = [
+                CGROUPS / "memory" / path.lstrip("/") / "memory.oom_control",
+                CGROUPS / "memory/memory.oom_control",
+            ]
         else:
             continue
         for candidate in candidates:

@@ -6,6 +6,7 @@ command line, because numbers are used again.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -24,9 +25,34 @@ ENGINE: list[str] = [sys.executable, "-m", "training.engine"]
 
 #: Variables the engine gets. No LD_* and DYLD_*: they would let a job load code of its own choosing.
 ENV_NAMES = frozenset(
-    "PATH HOME USER LOGNAME LANG LANGUAGE TZ TMPDIR VIRTUAL_ENV PYTHONPATH PYTHONUNBUFFERED SSL_CERT_FILE SSL_CERT_DIR "
-    "REQUESTS_CA_BUNDLE CURL_CA_BUNDLE HTTP_PROXY HTTPS_PROXY NO_PROXY ALL_PROXY http_proxy https_proxy no_proxy "
-    "all_proxy CUDA_VISIBLE_DEVICES".split()
+    {
+        # fmt: off
+        "PATH",
+        "HOME",
+        "USER",
+        "LOGNAME",
+        "LANG",
+        "LANGUAGE",
+        "TZ",
+        "TMPDIR",
+        "VIRTUAL_ENV",
+        "PYTHONPATH",
+        "PYTHONUNBUFFERED",
+        "SSL_CERT_FILE",
+        "SSL_CERT_DIR",
+        "REQUESTS_CA_BUNDLE",
+        "CURL_CA_BUNDLE",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "NO_PROXY",
+        "ALL_PROXY",
+        "http_proxy",
+        "https_proxy",
+        "no_proxy",
+        "all_proxy",
+        "CUDA_VISIBLE_DEVICES",
+        # fmt: on
+    }
 )
 ENV_PREFIXES = ("MLXP_", "HF_", "LC_", "MLX_", "OMP_", "OPENBLAS_", "MKL_", "VECLIB_")
 
@@ -173,10 +199,9 @@ def host() -> str:
 def _signal_group(pgid: int, number: int) -> None:
     if pgid <= 1 or pgid == os.getpgrp():
         return
-    try:
+    # Gone, or only zombies are left (macOS then answers with EPERM).
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pgid, number)
-    except (ProcessLookupError, PermissionError):
-        pass  # gone, or only zombies are left (macOS answers with EPERM)
 
 
 def _is_zombie(pid: int) -> bool:

@@ -13,5 +13,5 @@ def connect() -> None:
     job_queued.connect(_on_queued, dispatch_uid="training.wake")
 
 
-def _on_queued(*, job_id: Any, **_: Any) -> None:
-    wake(str(job_id))
+def _on_queued(**_: Any) -> None:
+    wake()

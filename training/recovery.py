@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from uuid import UUID
 
 from django.utils import timezone
 
@@ -53,7 +54,7 @@ class Clock:
         return jumped
 
 
-def unwatched(mine: set[object], clock_jumped: bool) -> Iterator[Orphan]:
+def unwatched(mine: set[UUID], clock_jumped: bool) -> Iterator[Orphan]:
     """Take over every active attempt that no worker watches. The caller adopts or buries it."""
     rows = Attempt.objects.filter(ended_at=None, job__state__in=ACTIVE).exclude(pk__in=mine).select_related("job")
     for attempt in rows:

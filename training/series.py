@@ -135,8 +135,12 @@ def _roll_up(points: Iterable[tuple[int, int, float | None]], first_bucket: dict
                 continue
             if key not in buckets:
                 buckets[key] = MetricRollup(metric_id=metric_id, size=size, bucket=key[2])
-            _merge(buckets[key], MetricRollup(low=value, high=value, last=value, last_step=step,
-                                              n=int(value is not None), total=value or 0.0))
+            _merge(
+                buckets[key],
+                MetricRollup(
+                    low=value, high=value, last=value, last_step=step, n=int(value is not None), total=value or 0.0
+                ),
+            )
     if not buckets:
         return
     for row in _stored(buckets):
@@ -183,14 +187,14 @@ def _greatest(a: float | None, b: float | None) -> float | None:
 
 def _copy(row: MetricRollup) -> MetricRollup:
     """The same bucket without a key of its own, so that the upsert goes by metric, size and bucket."""
-    values = {f: getattr(row, f) for f in ("metric_id", "size", "bucket", "low", "high", "total", "n", "last", "last_step")}
-    return MetricRollup(**values)
+    names = ("metric_id", "size", "bucket", "low", "high", "total", "n", "last", "last_step")
+    return MetricRollup(**{name: getattr(row, name) for name in names})
 
 
 def rescore(job_id: Any) -> None:
     """Mark the present checkpoint with the lowest validation loss as the best one."""
     present = Checkpoint.objects.filter(job_id=job_id, removed_at=None)
     best = present.filter(val_loss__isnull=False).order_by(F("val_loss"), F("step")).first()
-    present.exclude(pk=best.pk if best else None).filter(is_best=True).update(is_best=False)
     if best is not None and not best.is_best:
+        present.filter(is_best=True).update(is_best=False)
         present.filter(pk=best.pk).update(is_best=True)

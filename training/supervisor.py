@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from typing import Any
+from uuid import UUID
 
 from django.db import DatabaseError, connection
 from django.utils import timezone
@@ -38,7 +39,7 @@ class Supervisor:
     """Runs jobs until :meth:`stop`. One per worker process."""
 
     def __init__(self) -> None:
-        self._watches: dict[Any, Watch] = {}  # attempt id → its watch
+        self._watches: dict[UUID, Watch] = {}  # attempt id → its watch
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._threads = [

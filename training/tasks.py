@@ -8,6 +8,6 @@ from training.dispatch import BELL
 
 
 @task()
-def wake(job_id: str = "") -> None:
-    """Look for queued jobs now. ``job_id`` is for the log only."""
+def wake() -> None:
+    """Look for queued jobs now."""
     BELL.set()

@@ -11,7 +11,6 @@ import logging
 import os
 import signal
 import threading
-from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -20,7 +19,7 @@ from huey.contrib.djhuey import HUEY
 
 from mlxplatform.env import env
 from mlxplatform.lifeline import follow_parent
-from training.engine.rundir import hold
+from training.alive import sign_on
 from training.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
@@ -51,12 +50,11 @@ class Worker:
         lock = self._only_one()
         if lock is None:
             return 0
-        os.ftruncate(lock, 0)
-        os.write(lock, str(os.getpid()).encode())
         _private_queue()
         supervisor = Supervisor()
         supervisor.start()
-        doorbell = Doorbell(HUEY, **settings.HUEY["consumer"])
+        options: Any = settings.HUEY["consumer"]
+        doorbell = Doorbell(HUEY, **options)
         doorbell.start()
         log.info("The worker runs (process %s).", os.getpid())
         self._asked.wait()
@@ -64,12 +62,11 @@ class Worker:
 
     def _only_one(self) -> int | None:
         """The data folder's worker lock, waited for; None when asked to end meanwhile."""
-        path = worker_lock()
-        told = False
-        while (lock := hold(path)) is None:
-            if not told:
+        tries = 0
+        while (lock := sign_on()) is None:
+            tries += 1
+            if tries == 4:  # a page that looks whether a worker lives holds the lock for an instant
                 log.warning("Another worker works on %s; this one waits until it has ended.", settings.HOME)
-                told = True
             if self._asked.wait(0.25):
                 return None
         return lock
@@ -79,24 +76,24 @@ class Worker:
         if supervisor.watched:
             log.info("Saving %s running job(s); they go on at the next start.", supervisor.watched)
         done = threading.Event()
-        threading.Thread(target=lambda: (supervisor.stop(), done.set()), name="drain", daemon=True).start()
+
+        def drain() -> None:
+            supervisor.stop()
+            done.set()
+
+        threading.Thread(target=drain, name="drain", daemon=True).start()
         while not done.wait(0.1):
             if self._again.is_set():
                 log.warning("Leaving at once; the engines go on by themselves.")
                 return 1
         return 0
 
-    def _on_signal(self, number: int, frame: Any) -> None:
+    def _on_signal(self, *_: Any) -> None:
         (self._again if self._asked.is_set() else self._asked).set()
-
-
-def worker_lock() -> Path:
-    """The file whose lock the data folder's worker holds; it contains its process number."""
-    return Path(settings.HOME) / "worker.lock"
 
 
 def _private_queue() -> None:
     """Whoever can write the queue's file runs code as the worker: keep it to the owner."""
     folder = env().home
     for path in folder.glob("huey.sqlite3*"):
-        os.chmod(path, 0o600)
+        path.chmod(0o600)

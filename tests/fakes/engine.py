@@ -106,7 +106,7 @@ def deaf(journal: Journal, run: RunDir, attempt: AttemptDir) -> int:
     """Ignores SIGTERM and leaves a grandchild that does so too."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     steps(journal, run, 1, 12)
-    child = subprocess.Popen(["sleep", "300"])  # noqa: S607
+    child = subprocess.Popen(["sleep", "300"])
     journal.log(f"grandchild {child.pid}")
     while True:
         time.sleep(1)
@@ -138,8 +138,9 @@ def silent(journal: Journal, run: RunDir, attempt: AttemptDir) -> int:
 def diverged(journal: Journal, run: RunDir, attempt: AttemptDir) -> int:
     """Says that the loss became NaN."""
     journal.write("metrics", step=1, of=40, values={"train_loss": float("nan")})
-    journal.write("failed", code="diverged.loss", message="At step 2 the loss was nan.", hint="Lower the rate.",
-                  family="diverged", trace="", problems=[{"loc": ["learning_rate"], "code": "x", "message": "m"}])  # fmt: skip
+    words = {"code": "diverged.loss", "message": "At step 2 the loss was nan.", "hint": "Lower the rate."}
+    problems = [{"loc": ["learning_rate"], "code": "x", "message": "m"}]
+    journal.write("failed", **words, family="diverged", trace="", problems=problems)
     return 6
 
 

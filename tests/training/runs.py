@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -74,10 +75,8 @@ def points(job: Job, name: str = "train_loss") -> list[int]:
 def kill_engines() -> None:
     """Kill every engine that this test run's rows know."""
     for pid in Attempt.objects.filter(ended_at=None).exclude(pid=None).values_list("pid", flat=True):
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
 
 
 def seqs_are_dense(job: Job) -> bool:

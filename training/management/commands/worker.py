@@ -16,5 +16,5 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--lifeline", type=int, help="descriptor whose end means that the launcher is gone")
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(self, *_: Any, **options: Any) -> None:
         sys.exit(Worker().run(options["lifeline"]))
