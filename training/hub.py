@@ -1,6 +1,6 @@
 """One thread per web process that reads new events and hands them to everybody who watches.
 
-The rows are the truth: the thread polls them every 40 ms while somebody watches and sleeps otherwise
+The rows are the truth: the thread polls them every 25 ms while somebody watches and sleeps otherwise
 (``docs/decisions/0001-live-pages-poll.md`` says why it polls). Each event is encoded once, whoever
 reads it. What a client gets can have holes and doubles; ``streams.Feed`` makes it exact.
 """
@@ -28,7 +28,7 @@ from training.states import ACTIVE, JobState
 
 log = logging.getLogger(__name__)
 
-TICK = 0.04  # seconds between two looks at the events
+TICK = 0.025  # seconds between two looks at the events
 OVERVIEW_TICK = 0.25  # seconds between two looks at all jobs, for lists
 MOST_ROWS = 500  # events of one look
 MOST_JOBS = 100  # jobs in one query: SQLite's expressions may not nest without end
@@ -181,7 +181,7 @@ class Hub:
             cursors = list(self._cursors.items())
         mail: dict[Client, list[Batch]] = {}
         for start in range(0, len(cursors), MOST_JOBS):
-            for batch in read_batches(cursors[start : start + MOST_JOBS]):
+            for batch in read_batches(advanced(cursors[start : start + MOST_JOBS])):
                 assert batch.job is not None
                 with self._lock:
                     if batch.job in self._cursors:
@@ -210,6 +210,19 @@ class Hub:
             frames = everything if client in newcomers else changed
             if frames:
                 mail.setdefault(client, []).append(Batch(None, 0, 0, frames))
+
+
+def advanced(cursors: list[tuple[UUID, int]]) -> list[tuple[UUID, int]]:
+    """Those of ``cursors`` whose job has newer events. The look that is taken 40 times a second: one bare
+    query by primary key, an order of magnitude cheaper than the same through the ORM."""
+    if not cursors:
+        return []
+    key = Job._meta.pk.get_db_prep_value
+    by_key = {key(job, connection): (job, cursor) for job, cursor in cursors}
+    marks = ",".join(["%s"] * len(by_key))
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT id, last_seq FROM {Job._meta.db_table} WHERE id IN ({marks})", list(by_key))  # noqa: S608 - marks only
+        return [by_key[pk] for pk, last in cursor.fetchall() if last > by_key[pk][1]]
 
 
 def read_batches(cursors: list[tuple[UUID, int]]) -> list[Batch]:
