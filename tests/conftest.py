@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import atexit
 import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-# Before Django's settings are read, which happens when pytest-django starts.
-HOME = Path(tempfile.mkdtemp(prefix="mlxp-test-"))
-os.environ["MLXP_HOME"] = str(HOME)
-os.environ["MLXP_RESERVE_GB"] = "0"
-atexit.register(shutil.rmtree, HOME, ignore_errors=True)
+#: The data folder of this run; ``tests/home.py`` made it before Django's settings were read.
+HOME = Path(os.environ["MLXP_HOME"])
 
 
 @pytest.fixture
