@@ -106,3 +106,4 @@ def test_a_hub_that_is_switched_off_says_so(tmp_path: Path) -> None:
 def test_a_hub_without_safetensors_is_refused(hub: fake.Hub, tmp_path: Path) -> None:
     del hub.files["model.safetensors"]
     assert fetch(hub.address, tmp_path / "m")["code"] == "model.pickle"
+    assert not [path for path in hub.asked if "/resolve/" in path]

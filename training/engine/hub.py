@@ -46,6 +46,7 @@ def fetch(source: HubSource, part: Path, target: Path, say: Reporter) -> model_f
         )
         sizes = {s.rfilename: s.size or 0 for s in about.siblings or []}
         names = sorted(name for name in sizes if model_folder.wanted(name))
+        model_folder.refuse_missing(source.repo_id, names, sorted(sizes))
         model_folder.need_room(part, sum(sizes[name] for name in names))
         gathered = model_folder.download_folder(target)
         huggingface_hub.snapshot_download(
@@ -59,7 +60,7 @@ def fetch(source: HubSource, part: Path, target: Path, say: Reporter) -> model_f
         )
     except Exception as error:
         raise _named(error, source) from error
-    model_folder.refuse_broken(gathered, names, sorted(sizes))
+    model_folder.refuse_broken(gathered, names)
     for name in names:
         (gathered / name).replace(part / name)
     others = sorted(set(sizes) - set(names))

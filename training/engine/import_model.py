@@ -51,23 +51,8 @@ def run(config: ImportModelConfig, say: Reporter) -> dict[str, Any]:
         say.phase("check", detail="names, shapes and tokenizer")
         about, words = models.inspect(part), tokenizer.load(part)
         files = model_folder.hashes(part, say)
-        result = {
-            "schema": SCHEMA,
-            "path": str(target),
-            "name": origin.name,
-            "model_type": about.model_type,
-            "parameters": about.parameters,
-            "quantization": about.quantization,
-            "bytes": sum((part / name).stat().st_size for name in files),
-            "files": files,
-            "license": origin.license,
-            "source": origin.source,
-            "revision": origin.revision,
-            "context_length": about.context_length,
-            "has_chat_template": words.has_chat_template,
-            "remote_code": origin.remote_code,
-            "left_out": origin.left_out,
-        }
+        result = _result(target, origin, about, files) | {"has_chat_template": words.has_chat_template}
+        result["bytes"] = sum((part / name).stat().st_size for name in files)
         write_json(part / MANIFEST, result)
         model_folder.flush(part)
         part.rename(target)
@@ -128,6 +113,26 @@ def _from_gguf(source: GgufSource, part: Path, say: Reporter) -> model_folder.Or
         revision=source.sha256 or model_folder.sha256(path, say, "verify"),
         license=text.get("general.license", ""),
     )
+
+
+def _result(
+    target: Path, origin: model_folder.Origin, about: models.About, files: dict[str, str]
+) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "path": str(target),
+        "name": origin.name,
+        "model_type": about.model_type,
+        "parameters": about.parameters,
+        "quantization": about.quantization,
+        "files": files,
+        "license": origin.license,
+        "source": origin.source,
+        "revision": origin.revision,
+        "context_length": about.context_length,
+        "remote_code": origin.remote_code,
+        "left_out": origin.left_out,
+    }
 
 
 def _finished(target: Path) -> dict[str, Any] | None:

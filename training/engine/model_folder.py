@@ -57,7 +57,8 @@ def copy(source: Path, part: Path, say: Reporter) -> Origin:
         raise ModelError("model.folder_missing", f"There is no folder {source}.", "Check the path.")
     paths = _files(source)
     names = sorted(p.name for p in paths if p.parent == source and wanted(p.name))
-    refuse_broken(source, names, [p.name for p in paths])
+    refuse_missing(source.name, names, [p.name for p in paths])
+    refuse_broken(source, names)
     total = sum((source / name).stat().st_size for name in names)
     need_room(part, total)
     done = 0
@@ -73,25 +74,21 @@ def copy(source: Path, part: Path, say: Reporter) -> Origin:
     )
 
 
-def refuse_broken(folder: Path, names: list[str], all_names: list[str]) -> None:
-    """Look at the files ``names`` of ``folder`` before anything big is copied. Raises ModelError."""
+def refuse_missing(model: str, names: list[str], all_names: list[str]) -> None:
+    """Whether the files ``names`` make a model at all, by their names alone. Raises ModelError."""
     if "config.json" not in names:
         raise ModelError(
             "model.no_config",
-            f"{folder.name} has no config.json.",
+            f"{model} has no config.json.",
             "Give the folder that holds config.json, tokenizer.json and the safetensors files.",
         )
     if "tokenizer.json" not in names:
         raise ModelError(
             "model.no_tokenizer",
-            f"{folder.name} has no tokenizer.json.",
+            f"{model} has no tokenizer.json.",
             "Put the model's tokenizer.json beside config.json; tokenizer.model alone is not enough.",
         )
-    for name in names:
-        if name.endswith(".json") and name != "tokenizer.json":
-            read_object(folder / name)
-    weights = [name for name in names if _WEIGHTS.fullmatch(name)]
-    if not weights:
+    if not any(_WEIGHTS.fullmatch(name) for name in names):
         pickles = [name for name in all_names if name.endswith(_PICKLE)]
         if pickles:
             raise ModelError(
@@ -100,8 +97,16 @@ def refuse_broken(folder: Path, names: list[str], all_names: list[str]) -> None:
                 "Take the safetensors files of this model; nearly every model has them.",
             )
         raise ModelError(
-            "model.no_weights", f"{folder.name} has no model*.safetensors.", "Give the folder that holds the weights."
+            "model.no_weights", f"{model} has no model*.safetensors.", "Give the folder that holds the weights."
         )
+
+
+def refuse_broken(folder: Path, names: list[str]) -> None:
+    """Look into the files ``names`` of ``folder`` before anything big is copied. Raises ModelError."""
+    for name in names:
+        if name.endswith(".json") and name != "tokenizer.json":
+            read_object(folder / name)
+    weights = [name for name in names if _WEIGHTS.fullmatch(name)]
     for name in weights:
         safetensors_header.read(folder / name)
     index = read_object(folder / "model.safetensors.index.json").get("weight_map")
