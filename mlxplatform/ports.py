@@ -53,8 +53,8 @@ def who(port: int) -> str:
     """The process that listens on ``port`` as 'name (process 123)'; empty where the system does not tell."""
     with contextlib.suppress(psutil.Error):
         rows = psutil.net_connections(kind="tcp")
-        listening = [row for row in rows if row.status == psutil.CONN_LISTEN and row.laddr]
-        pids = [row.pid for row in listening if row.laddr[1] == port and row.pid]
+        listening = [row for row in rows if row.status == psutil.CONN_LISTEN]
+        pids = [row.pid for row in listening if getattr(row.laddr, "port", None) == port and row.pid]
         if pids:
             holder = psutil.Process(min(pids))  # a launcher is older than the web process it shares the socket with
             ours = {"serve", "mlxplatform.web"} & set(holder.cmdline())

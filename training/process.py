@@ -26,7 +26,6 @@ ENGINE: list[str] = [sys.executable, "-m", "training.engine"]
 #: Variables the engine gets. No LD_* and DYLD_*: they would let a job load code of its own choosing.
 ENV_NAMES = frozenset(
     {
-        # fmt: off
         "PATH",
         "HOME",
         "USER",
@@ -51,7 +50,6 @@ ENV_NAMES = frozenset(
         "no_proxy",
         "all_proxy",
         "CUDA_VISIBLE_DEVICES",
-        # fmt: on
     }
 )
 ENV_PREFIXES = ("MLXP_", "HF_", "LC_", "MLX_", "OMP_", "OPENBLAS_", "MKL_", "VECLIB_")

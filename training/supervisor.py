@@ -86,7 +86,8 @@ class Supervisor:
         for watch in watches:
             watch.abandon()
         for thread in [*watches, *self._threads]:
-            thread.join(timeout=10)
+            if thread.is_alive():
+                thread.join(timeout=10)
 
     @property
     def watched(self) -> int:

@@ -43,6 +43,7 @@ class Worker:
 
     def run(self, lifeline: int | None = None) -> int:
         """Work until a signal comes; returns the exit status. ``lifeline``: see :mod:`mlxplatform.lifeline`."""
+        os.umask(0o077)  # runs, models and the queue are for their owner only
         for number in SIGNALS:
             signal.signal(number, self._on_signal)
         if lifeline is not None:

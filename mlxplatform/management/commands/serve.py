@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -28,6 +29,7 @@ class Command(BaseCommand):
         parser.add_argument("--port", type=int, default=env().port, help="port to listen on (MLXP_PORT)")
 
     def handle(self, *_: Any, **options: Any) -> None:
+        os.umask(0o077)  # what web and worker write is for its owner only
         host, port = str(options["host"]), int(options["port"])
         try:
             listener = ports.take(host, port)
