@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from django.urls import include, path
 
-from training.views import job, jobs, new_job, series
+from training.views import demo, job, jobs, new_job, series
 
 urlpatterns = [
+    path("demo/", demo.demo_page, name="demo"),
     path("jobs/", jobs.job_list, name="jobs"),
     path("jobs/selected/", jobs.bulk, name="jobs_bulk"),
     path("jobs/new/", new_job.new_job, name="job_new"),
