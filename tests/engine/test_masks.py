@@ -25,7 +25,8 @@ TALK = {"messages": [S, U, A, U2, A2]}
 _TURN = "'<|im_start|>' + m.role + '\n' + "
 # Takes the thoughts out of past answers and puts empty ones into the last.
 THINKS = (
-    "{% for m in messages %}{% set c = m.content.split('</think>')[-1].lstrip('\n') if m.role == 'assistant' else m.content %}"
+    "{% for m in messages %}{% set c = m.content %}"
+    "{% if m.role == 'assistant' %}{% set c = c.split('</think>')[-1].lstrip('\n') %}{% endif %}"
     "{{ " + _TURN + "('<think>\n\n</think>\n\n' if m.role == 'assistant' and loop.last else '') + c + '<|im_end|>\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -65,11 +66,9 @@ _LEAD = st.sampled_from([b"", b"[", b"{", b"PAR1", b"ARROW1"])
 def test_any_bytes_are_rows_or_named_problems(
     tmp_path_factory: pytest.TempPathFactory, content: bytes, suffix: str, lead: bytes
 ) -> None:
-    try:
-        path = tmp_path_factory.mktemp("any") / f"rows.{suffix}"
-        path.write_bytes(lead + content)
+    path = tmp_path_factory.mktemp("any") / f"rows.{suffix}"
+    path.write_bytes(lead + content)
+    found = []
+    with contextlib.suppress(DataError):  # any other error is ours and fails the test
         found = list(sources.read_file(path))
-    except DataError as error:
-        assert error.code.startswith("data.")
-    else:
-        assert all(record.line > 0 for record in found)
+    assert all(record.line > 0 for record in found)

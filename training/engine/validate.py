@@ -11,7 +11,7 @@ import hashlib
 import itertools
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -138,9 +138,10 @@ class Examiner:
         normal, line, problems = check_row(self.format, record)
         for problem in problems:
             report.note(Finding(part.name, record.line, problem))
-        if isinstance(record.row, Mapping) and len(self._columns) < 1000:
-            self._columns.update(dict.fromkeys(map(str, record.row)))
-            report.columns = list(self._columns)
+        if isinstance(record.row, dict) and len(self._columns) < 1000:
+            for name in record.row:
+                if name not in self._columns:
+                    self._columns[str(name)] = None
         if line is None:
             return None
         if len(report.samples) < SAMPLES:
@@ -153,6 +154,7 @@ class Examiner:
     def finish(self) -> Report:
         """The finished report, with the findings about the set as a whole."""
         report = self.report
+        report.columns = list(self._columns)
         if not report.good:
             report.note(
                 Finding("", 0, Problem((), "data.no_rows", "No row can be trained on.", "Mend the rows named."))
@@ -189,7 +191,7 @@ def check_row(row_format: Format, record: Record) -> tuple[dict[str, Any], bytes
     """The row's normal form and its bytes, or ({}, None) and all its problems."""
     if record.problem is not None:
         return {}, None, [record.problem]
-    if not isinstance(record.row, Mapping):
+    if not isinstance(record.row, dict):
         return (
             {},
             None,
@@ -262,7 +264,7 @@ def _chosen(name: str, records: list[Record]) -> tuple[Format, str]:
     found = FORMATS.recognise(record.row for record in records)
     if found:
         return found
-    rows = [record.row for record in records if isinstance(record.row, Mapping)]
+    rows = [record.row for record in records if isinstance(record.row, dict)]
     if not rows:
         problem = next((record.problem for record in records if record.problem), None)
         where = f" Line {records[0].line}: {problem.message}" if problem else ""
@@ -288,7 +290,7 @@ def examine(parts: list[Part], data_format: str = "", max_problems: int = 20, ma
         for _, _, examiner in examined(read_parts(parts, say), data_format, max_problems, max_rows):  # noqa: B007
             pass
     except DataError as error:
-        report = examiner.report if examiner else Report(max_problems)
+        report = examiner.finish() if examiner else Report(max_problems)
         report.complete = False
         report.note(Finding("", 0, Problem((), error.code, error.message, error.hint)))
     else:

@@ -35,9 +35,11 @@ class Check:
 
     def text(self, value: Any, loc: Loc, *, empty: bool = False) -> str:
         """``value`` as text. Notes a problem and returns "" if it is none, or empty where it must not be."""
-        where = named(loc)
+        if isinstance(value, str) and "\0" not in value and (empty or value.strip()):
+            return value  # the usual case first: this runs for every text of every row
         if value is None and empty:
             return ""
+        where = named(loc)
         if value is None:
             self.add(loc, "empty", f"{where} is missing or null.", "Fill it in or leave the row out.")
             return ""
@@ -77,7 +79,7 @@ def turns(value: Any) -> list[Any] | None:
             value = json.loads(value)
         except (ValueError, RecursionError):
             return None
-    if isinstance(value, Mapping) and value and all(isinstance(v, list) for v in value.values()):
+    if isinstance(value, dict) and value and all(isinstance(v, list) for v in value.values()):
         if len({len(v) for v in value.values()}) != 1:
             return None
         return [dict(zip(value, cells, strict=True)) for cells in zip(*value.values(), strict=True)]
@@ -88,7 +90,7 @@ def column_of(row: Mapping[str, Any], columns: tuple[str, ...], *keys: str) -> s
     """The first of ``columns`` that holds turns whose first one has all ``keys``; "" if none does."""
     for column in columns:
         found = turns(row.get(column))
-        if found and isinstance(found[0], Mapping) and all(key in found[0] for key in keys):
+        if found and isinstance(found[0], dict) and all(key in found[0] for key in keys):
             return column
     return ""
 
@@ -128,7 +130,7 @@ def conversation(check: Check, row: Mapping[str, Any], shape: Shape) -> list[Mes
 
 def _turn(check: Check, turn: Any, loc: Loc, shape: Shape) -> Message:
     role_key, text_key, roles = shape[1:]
-    if not isinstance(turn, Mapping):
+    if not isinstance(turn, dict):
         check.add(
             loc,
             "wrong_type",
@@ -165,10 +167,10 @@ def _joined(check: Check, content: Any, loc: Loc) -> Any:
         return content
     texts = []
     for part in content:
-        if isinstance(part, Mapping) and part.get("type") == "text" and isinstance(part.get("text"), str):
+        if isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str):
             texts.append(part["text"])
         else:
-            what = part.get("type") if isinstance(part, Mapping) else kind(part)
+            what = part.get("type") if isinstance(part, dict) else kind(part)
             check.add(
                 loc,
                 "not_text",
