@@ -68,7 +68,7 @@ def test_nothing_leaves_the_sandbox(source: str) -> None:
         ("{{ messages[1]|tojson }}", '{"role": "assistant", "content": "c"}'),
         ("{{ '%s-%03d' % ('a', 7) }}{{ '<'|tojson }}", 'a-007"<"'),
         ("{% generation %}x{{ messages|length }}{% endgeneration %}", "x2"),
-        ("{% set n = namespace() %}\n{% for m in messages %}\n{% set n.x = loop.index %}\n{% endfor %}\n{{ n.x }}", "2"),
+        ("{% set n = namespace() %}\n{% for _ in messages %}\n{% set n.x=loop.index %}\n{% endfor %}\n{{ n.x }}", "2"),
         ("{% for x in nothing %}{% else %}none{% endfor %}", "none"),
         ("{{ strftime_now('%Y')|length }}", "4"),
         ("{{ messages[0].content.split('%')[0].strip() }}", "a"),
