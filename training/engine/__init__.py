@@ -4,5 +4,7 @@ It knows neither Django nor the database. The platform writes its ``config.json`
 ``events.jsonl`` and sends it a signal; nothing else crosses that wall.
 """
 
-ENGINE_VERSION = "0.1.0"
-SCHEMA = 1
+from typing import Final
+
+ENGINE_VERSION: Final = "0.1.0"
+SCHEMA: Final = 1
