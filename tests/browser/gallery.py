@@ -13,8 +13,10 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from django import forms
+from django.contrib.auth.models import AnonymousUser, User
 from django.core.paginator import Paginator
 from django.template.loader import render_to_string
+from django.test import RequestFactory
 
 ROOT = Path(__file__).resolve().parents[2]
 JOB = "7d7d1c44-98a2-4c35-9d7e-2f7a5a1f0c01"
@@ -70,9 +72,8 @@ def context(theme: str) -> dict[str, Any]:
     ]
     return {
         "theme": theme,
-        "request": SimpleNamespace(path="/jobs/", GET={}),
         "csrf_token": "t" * 64,
-        "user": SimpleNamespace(is_authenticated=True, is_staff=True, __str__=lambda: "ada"),
+        "user": User(username="ada", is_staff=True),
         "now": datetime.now(UTC) - timedelta(minutes=3),
         "job": JOB,
         "form": form,
@@ -169,7 +170,9 @@ class Handler(BaseHTTPRequestHandler):
 
 def render(theme: str) -> str:
     """The gallery as HTML."""
-    return render_to_string("gallery.html", context(theme))
+    request = RequestFactory().get("/jobs/")
+    request.user = AnonymousUser()
+    return render_to_string("gallery.html", context(theme), request)
 
 
 def serve(policy: str) -> tuple[ThreadingHTTPServer, str]:

@@ -3,7 +3,7 @@
 //   → {"seq": 12, "marks": {"checkpoint": [step], "resume": [step]}, "a": {"step": [], "min": [], "max": [], "last": []}, …}
 import { Series, align, positive, smooth } from "./series.js";
 import { formats, count } from "./numbers.js";
-import { colour, legendItem, lines, options, table } from "./chart_parts.js";
+import { colour, legendItem, lines, options, readView, table, wait, writeView } from "./chart_parts.js";
 import { marks } from "./marks.js";
 
 const POINTS = 1500; // buckets asked for: about two per pixel column
@@ -22,7 +22,7 @@ class Chart {
     this.hidden = new Set();
     this.seq = 0;
     this.loads = 0;
-    this.readUrl();
+    Object.assign(this, readView(root.id, this.set));
     this.tools();
     this.size = new ResizeObserver(() => this.plot?.setSize({ width: this.host.clientWidth, height: this.height }));
     this.size.observe(this.host);
@@ -31,22 +31,9 @@ class Chart {
 
   get height() { return this.host.classList.contains("tall") ? 280 : 160; }
 
-  // The page's address keeps the view: ?<id>=smoothing~log~from~to
-  readUrl() {
-    const [weight, log, from, to] = (new URLSearchParams(location.search).get(this.root.id) ?? "").split("~");
-    const given = Number(weight || this.set.smooth || 0);
-    this.weight = "smooth" in this.set && given >= 0 && given <= 0.99 ? given : 0;
-    this.log = log === "log";
-    this.zoom = from && Number(to) > Number(from) ? [Number(from), Number(to)] : null;
-  }
-
   writeUrl() {
-    const url = new URL(location.href);
     const plain = this.weight === Number(this.set.smooth ?? 0) && !this.log && !this.zoom;
-    const view = [this.weight, this.log ? "log" : "", ...(this.zoom ?? []).map((x) => Math.round(x))];
-    if (plain) url.searchParams.delete(this.root.id);
-    else url.searchParams.set(this.root.id, view.join("~"));
-    history.replaceState(history.state, "", url);
+    writeView(this.root.id, plain ? null : this);
   }
 
   tools() {
@@ -96,11 +83,7 @@ class Chart {
     this.wait(`The chart could not be loaded (${error.message}). `).append(again);
   }
 
-  wait(text) {
-    const note = this.host.querySelector(".wait") ?? this.host.appendChild(Object.assign(document.createElement("p"), { className: "wait" }));
-    note.textContent = text;
-    return note;
-  }
+  wait(text) { return wait(this.host, text); }
 
   take(data) {
     this.seq = data.seq ?? 0;
@@ -231,9 +214,7 @@ class Chart {
     const best = star ? `; best ${this.write(star.value)} at step ${count(star.step)}` : "";
     this.plot.root.querySelector("canvas").setAttribute("aria-label", `${this.set.title}: now ${words}${best}`);
     const lost = this.log && this.keys.some((key) => this.series.get(key).last.some((v) => v !== null && v <= 0));
-    const note = this.root.querySelector(".note");
-    note.hidden = !lost;
-    note.textContent = lost ? "Values of zero and below cannot be drawn on a log scale; the line breaks there." : "";
+    this.root.querySelector(".note").hidden = !lost;
   }
 
   table() {

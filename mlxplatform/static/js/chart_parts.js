@@ -1,4 +1,4 @@
-// The parts of a chart that need no state: colours, uPlot's options, the table, the legend's item.
+// The parts of a chart that need no state: colours, uPlot's options, table, legend, address.
 import { count } from "./numbers.js";
 
 const probe = document.createElement("span");
@@ -80,4 +80,30 @@ export function legendItem(name, i, pressed, toggle) {
   press.addEventListener("click", () => press.setAttribute("aria-pressed", String(toggle())));
   item.append(press);
   return item;
+}
+
+/** What stands in the host until there are lines to draw. */
+export function wait(host, text) {
+  const note = host.querySelector(".wait") ?? host.appendChild(Object.assign(document.createElement("p"), { className: "wait" }));
+  note.textContent = text;
+  return note;
+}
+
+/** The view that the page's address keeps: ?<id>=smoothing~log~from~to */
+export function readView(id, set) {
+  const [weight, log, from, to] = (new URLSearchParams(location.search).get(id) ?? "").split("~");
+  const given = Number(weight || set.smooth || 0);
+  return {
+    weight: "smooth" in set && given >= 0 && given <= 0.99 ? given : 0,
+    log: log === "log",
+    zoom: from && Number(to) > Number(from) ? [Number(from), Number(to)] : null,
+  };
+}
+
+/** Write the view to the address; null is the view that needs no words. */
+export function writeView(id, view) {
+  const url = new URL(location.href);
+  if (view) url.searchParams.set(id, [view.weight, view.log ? "log" : "", ...(view.zoom ?? []).map((x) => Math.round(x))].join("~"));
+  else url.searchParams.delete(id);
+  history.replaceState(history.state, "", url);
 }

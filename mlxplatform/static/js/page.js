@@ -53,7 +53,7 @@ export function post(url, body = new URLSearchParams()) {
 
 /** "3 min ago", "11:05" or the full local time, by the element's data-time. */
 export function timeText(date, style, now = new Date()) {
-  const clock = date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  const clock = date.toLocaleTimeString([], { hour: "numeric", minute: "2-digit" });
   const sameDay = date.toDateString() === now.toDateString();
   const day = date.toLocaleDateString([], { day: "numeric", month: "short", ...(date.getFullYear() === now.getFullYear() ? {} : { year: "numeric" }) });
   if (style === "clock") return sameDay ? clock : `${day}, ${clock}`;
