@@ -64,7 +64,7 @@ def describe(job: Job) -> str:
 
 def samples(job: Job, out: TextIO = sys.stdout) -> None:
     """The answers before and after the training, side by side."""
-    last = job.samples.order_by("-step").values_list("step", flat=True).first()
+    last = job.samples.order_by("-step").values_list("step", flat=True).first() or 0
     before = {s.index: s for s in job.samples.filter(step=0)}
     after = {s.index: s for s in job.samples.filter(step=last)}
     width = max(30, (min(shutil.get_terminal_size((110, 40)).columns, 130) - 5) // 2)
