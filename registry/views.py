@@ -32,6 +32,14 @@ LOSSES = {
     "first_test_loss": "Test loss before",
     "train_loss": "Training loss",
 }
+#: Kinds of sources in words.
+KINDS = {
+    "gguf": "GGUF file",
+    "folder": "Model folder",
+    "hub": "Hugging Face Hub",
+    "wheel": "Python package",
+    "training": "Training",
+}
 #: Other figures of the training that made it.
 COUNTS = {"step": "Steps", "best_step": "Best step", "trained_tokens": "Trained tokens"}
 
@@ -216,7 +224,8 @@ def source_words(source: dict[str, Any]) -> list[tuple[str, str]]:
         "kind": "Source", "repo_id": "Hub id", "revision": "Revision", "commit": "Commit", "file": "File",
         "name": "Name", "sha256": "sha256", "path": "Path",
     }  # fmt: skip
-    return [(labels[key], str(source[key])) for key in labels if source.get(key)]
+    words = {**source, "kind": KINDS.get(str(source.get("kind")), source.get("kind"))}
+    return [(labels[key], str(words[key])) for key in labels if words.get(key)]
 
 
 def _model_context(request: HttpRequest, model: RegisteredModel, form: ModelForm) -> dict[str, Any]:

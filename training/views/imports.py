@@ -264,5 +264,7 @@ def _made(job: Job) -> str:
 def _problem(problem: dict[str, Any]) -> dict[str, Any]:
     """A problem of the engine with its place: ``loc`` begins with file and line where it is about a row."""
     loc = list(problem.get("loc") or [])
-    line = loc[1] if len(loc) > 1 and isinstance(loc[1], int) else None
-    return {**problem, "file": loc[0] if line is not None else "", "line": line}
+    if len(loc) < 2 or not isinstance(loc[1], int):
+        return {**problem, "line": None}
+    place = f"{loc[0]}, line {loc[1]}: "
+    return {**problem, "line": loc[1], "file": loc[0], "message": str(problem.get("message", "")).removeprefix(place)}
