@@ -38,10 +38,12 @@ from pathlib import Path
 from training.engine import blas
 wanted = blas.environment(Path(sys.argv[1]))
 if wanted and "AGAIN" not in os.environ:
-    os.execve(sys.executable, [sys.executable, "-c", sys.argv[2], *sys.argv[1:]], {**os.environ, **wanted, "AGAIN": "1"})
+    environment = {**os.environ, **wanted, "AGAIN": "1"}
+    os.execve(sys.executable, [sys.executable, "-c", sys.argv[2], *sys.argv[1:]], environment)
 import mlx.core as mx
 mx.eval(mx.ones((64, 64)) @ mx.ones((64, 64)))
-print(json.dumps({"version": mx.__version__, "device": str(mx.default_device()), "blas": blas.running(), "note": blas.note()}))
+about = {"version": mx.__version__, "device": str(mx.default_device())}
+print(json.dumps(about | {"blas": blas.running(), "note": blas.note()}))
 """
 
 
@@ -146,7 +148,7 @@ def _folder() -> list[Finding]:
 
 
 def _database() -> list[Finding]:
-    path = Path(settings.DATABASES["default"]["NAME"])
+    path = Path(str(settings.DATABASES["default"]["NAME"]))
     if not path.exists():
         return [Finding("database", "note", "There is no database yet.", "The first 'manage.py serve' makes it.")]
     try:

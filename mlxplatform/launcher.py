@@ -27,6 +27,7 @@ STEADY_AFTER = 30.0  # seconds of life after which earlier deaths are forgotten
 MOST_DEATHS = 8  # in a row
 WEB_PATIENCE = 6.0  # seconds for open requests
 TICK = 0.05  # seconds
+DOUBLE = 0.5  # seconds within which a second signal is the same wish, sent to the group and to the process
 
 Say = Callable[[str], None]
 
@@ -86,7 +87,7 @@ class Launcher:
         worker = [sys.executable, str(ROOT / "manage.py"), "worker", *life]
         self._web = Child("web", web, (fd, self._reader), signal.SIGTERM)
         self._worker = Child("worker", worker, (self._reader,), signal.SIGINT)
-        self._asked = threading.Event()
+        self._asked, self._asked_at = threading.Event(), 0.0
         self._again = threading.Event()
 
     @property
@@ -146,7 +147,12 @@ class Launcher:
         os.close(self._reader)
 
     def _on_signal(self, *_: Any) -> None:
-        (self._again if self._asked.is_set() else self._asked).set()
+        now = time.monotonic()
+        if not self._asked.is_set():
+            self._asked_at = now
+            self._asked.set()
+        elif now - self._asked_at > DOUBLE:
+            self._again.set()
 
 
 def _how(code: int) -> str:

@@ -65,24 +65,22 @@ class Supervisor:
         """
         self._stopping.set()
         BELL.set()
-        with self._lock:
-            watches = list(self._watches.values())
-        for watch in watches:
-            watch.drain()
         deadline = None if patience is None else time.monotonic() + patience
-        for watch in watches:
-            watch.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
-        for thread in self._threads:
+        for watch in self._all():
+            watch.drain()
+        for thread in self._threads:  # a sweep in the middle of a start adds one more watch, which drains too
             if thread.is_alive():
                 thread.join(timeout=5)
+        watches = self._all()
+        for watch in watches:
+            watch.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
         return not any(watch.is_alive() for watch in watches)
 
     def abandon(self) -> None:
         """Stop at once and leave the engines running, as a killed worker would."""
         self._stopping.set()
         BELL.set()
-        with self._lock:
-            watches = list(self._watches.values())
+        watches = self._all()
         for watch in watches:
             watch.abandon()
         for thread in [*watches, *self._threads]:
@@ -92,8 +90,11 @@ class Supervisor:
     @property
     def watched(self) -> int:
         """Number of running attempts."""
+        return len(self._all())
+
+    def _all(self) -> list[Watch]:
         with self._lock:
-            return len(self._watches)
+            return list(self._watches.values())
 
     def _repeat(self, work: Any, seconds: float, bell: threading.Event | None) -> None:
         """Do ``work`` every so often until the end; a busy database only delays it."""
@@ -124,11 +125,11 @@ class Supervisor:
         if lock is None:
             raise Conflict("state.fenced", "Another worker watches this attempt already.", "Nothing was started.")
         try:
-            write_config(job)
-            attempt.folder.prepare(attempt.fence)
-            engine = process.spawn(KINDS[job.kind].command, job.run_dir, attempt.n)
-        except (EngineError, OSError) as error:
-            self._refuse(attempt, error)
+            engine = self._spawned(attempt)
+        except BaseException:
+            recovery.unlock(lock)  # the reaper closes the attempt
+            raise
+        if engine is None:
             recovery.unlock(lock)
             return
         identity = engine.identity
@@ -140,6 +141,17 @@ class Supervisor:
         except DatabaseError as error:
             log.warning("The process number of job #%s is stored later: %s", job.number, error)
         self._watch(attempt, engine, lock)
+
+    def _spawned(self, attempt: Attempt) -> Engine | None:
+        """The attempt's engine; None when it could not be started and the attempt is closed."""
+        job = attempt.job
+        try:
+            write_config(job)
+            attempt.folder.prepare(attempt.fence)
+            return process.spawn(KINDS[job.kind].command, job.run_dir, attempt.n)
+        except (EngineError, OSError) as error:
+            self._refuse(attempt, error)
+            return None
 
     def _refuse(self, attempt: Attempt, error: EngineError | OSError) -> None:
         """The engine could not be started at all."""

@@ -30,7 +30,7 @@ from training.states import JobState
 
 log = logging.getLogger(__name__)
 
-TICK = 0.025  # seconds between two looks at journal and process
+TICK = 0.02  # seconds between two looks at journal and process
 ROW_EVERY = 0.25  # seconds between two looks at what people asked for
 HEARTBEAT_EVERY = 5.0  # seconds
 STALLED_AFTER = 600.0  # seconds without a step, then one warning

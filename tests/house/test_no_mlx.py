@@ -23,9 +23,7 @@ PROCESSES = {
 def test_is_light(name, tmp_path):
     code = f"import sys; {PROCESSES[name]}; print(*[m for m in {HEAVY} if m in sys.modules])"
     environment = {**os.environ, "MLXP_HOME": str(tmp_path), "DJANGO_SETTINGS_MODULE": "mlxplatform.settings"}
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60,
-        check=False,
-    )  # fmt: skip
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == []

@@ -53,7 +53,8 @@ def test_a_child_that_cannot_live_ends_the_launcher(monkeypatch):
     assert not keeper._worker.is_alive
 
 
-def test_a_second_ctrl_c_does_not_wait(tmp_path):
+def test_a_second_ctrl_c_does_not_wait(tmp_path, monkeypatch):
+    monkeypatch.setattr(launcher, "DOUBLE", 0.2)
     ready = tmp_path / "ready"
     code = f"import signal, time; signal.signal(15, signal.SIG_IGN); open({str(ready)!r}, 'w'); time.sleep(60)"
 

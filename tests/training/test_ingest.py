@@ -186,7 +186,7 @@ def test_an_engine_that_falls_back_further_cuts_the_curve(attempt):
     write(attempt, *[metrics(step, train_loss=1.0) for step in range(6, 13)])
     Tail(attempt).drain()
     values = dict(job.metrics.get().points.values_list("step", "value"))
-    assert values == {**{s: 9.0 for s in range(1, 6)}, **{s: 1.0 for s in range(6, 13)}}
+    assert values == dict.fromkeys(range(1, 6), 9.0) | dict.fromkeys(range(6, 13), 1.0)
     assert payloads(attempt, "truncate") == [{"step": 5}]
 
 
