@@ -102,7 +102,7 @@ def one_time_sign_in(request: HttpRequest, secret: str) -> HttpResponse:
 @form_page
 def profile(request: HttpRequest) -> HttpResponse:
     """Who I am here, the theme, my password."""
-    user = User.objects.get(pk=request.user.pk)
+    user = _me(request)
     form = PasswordForm(user, request.POST or None)
     if request.method == "POST" and form.is_valid():
         with transaction.atomic():
@@ -140,7 +140,7 @@ def tokens(request: HttpRequest) -> HttpResponse:
         wish = form.cleaned_data
         _, secret = services.issue_token(request.user, wish["name"], wish["scope"], wish["days"])
         form = TokenForm(may_write=may_write)
-    own = ApiToken.objects.filter(owner=request.user).order_by("revoked_at", "-created_at")
+    own = ApiToken.objects.filter(owner=_me(request)).order_by("revoked_at", "-created_at")
     context = {"form": form, "tokens": own, "secret": secret, "may_write": may_write, **_sections(request)}
     return render(request, "accounts/tokens.html", context, status=422 if form.errors else 200)
 
@@ -199,6 +199,12 @@ def user_active(request: HttpRequest, user_id: int) -> HttpResponse:
 
 def _sections(request: HttpRequest) -> dict[str, Any]:
     return {"is_admin": allows(request.user, Role.ADMIN)}
+
+
+def _me(request: HttpRequest) -> User:
+    """The person who is signed in, as a row."""
+    assert isinstance(request.user, User)  # every page asks for a sign-in
+    return request.user
 
 
 def _user(user_id: int) -> User:

@@ -31,6 +31,8 @@ class ImportForm(forms.Form):
         """Put every problem of ``error`` beside its field, or above the form."""
         for problem in error.problems:
             names = [FIELDS.get(str(part), str(part)) for part in reversed(problem.loc)]
+            if problem.code.startswith("upload."):
+                names.append("file")
             field = next((name for name in names if name in self.fields), None)
             self.add_error(field, forms.ValidationError(f"{problem.message} {problem.hint}".strip(), problem.code))
 

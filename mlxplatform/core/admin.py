@@ -16,7 +16,7 @@ from mlxplatform.core.access import Role, allows
 from mlxplatform.core.models import ApiToken, AuditEvent, OneTimeLink
 
 
-class LookOnly(admin.ModelAdmin):  # type: ignore[type-arg]
+class LookOnly(admin.ModelAdmin):
     """For admins to look at; nobody adds, deletes or changes anything but ``editable``."""
 
     editable: ClassVar[tuple[str, ...]] = ()

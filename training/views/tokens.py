@@ -113,8 +113,10 @@ def statistics(request: HttpRequest, dataset_id: Any) -> HttpResponse:
     choice = choice_of(request, context["splits"])
     if choice.model is None:
         return render(request, "datasets/_counts.html", {"counts": None})
-    answer = _ask(context["version"], choice, statistics=True, rows=[1])
-    counts = answer["statistics"]
+    try:
+        counts = _ask(context["version"], choice, statistics=True)["statistics"]
+    except DomainError as error:
+        return render(request, "_error.html", {"error": error})  # as 200, since htmx leaves out other answers
     cut = [(int(length), share) for length, share in counts["cut_share"].items()]
     context |= {
         "counts": counts,
