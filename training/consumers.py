@@ -59,7 +59,8 @@ class JobConsumer(AsyncWebsocketConsumer):
         mine.add(self)
         self.feed = Feed(self.user, self._overflow)
         # The references are kept: an event loop forgets tasks that nobody holds.
-        self.tasks = [asyncio.create_task(self._pump()), asyncio.create_task(self._watch_over())]
+        # The second look is for a sign-out between the first one and the entry in the list above.
+        self.tasks = [asyncio.create_task(task) for task in (self._pump(), self._watch_over(), self._recheck(2.0))]
 
     async def disconnect(self, code: int) -> None:
         """Let go of everything, whoever closed."""
@@ -82,7 +83,10 @@ class JobConsumer(AsyncWebsocketConsumer):
             await self.close(BAD_MESSAGE, str(error)[:120])
             return
         for job in unsubscribe:
-            self.feed.unwatch(job)
+            if job == ALL:
+                self.feed.unwatch_overview()
+            else:
+                self.feed.unwatch(job)
         if subscribe.pop(ALL, None) is not None:
             self.feed.watch_overview()
         async with self.feed.turn:
@@ -148,7 +152,7 @@ class JobConsumer(AsyncWebsocketConsumer):
         self.tasks.append(asyncio.create_task(self.close(TOO_SLOW)))
 
 
-def parse(text: str | None, watched: int = 0) -> tuple[dict[Any, int], list[UUID]]:
+def parse(text: str | None, watched: int = 0) -> tuple[dict[Any, int], list[Any]]:
     """A message as (cursor by job id or ``*``, job ids to leave). Raises ValueError with a sentence."""
     if text is None or len(text) > MAX_MESSAGE:
         raise ValueError("A message is JSON text of at most 16 KiB.")
@@ -156,7 +160,7 @@ def parse(text: str | None, watched: int = 0) -> tuple[dict[Any, int], list[UUID
         message = json.loads(text)
         asked, left = message.pop("subscribe", {}), message.pop("unsubscribe", [])
         subscribe = {(ALL if key == ALL else UUID(key)): since for key, since in asked.items()}
-        unsubscribe = [UUID(key) for key in left]
+        unsubscribe = [(ALL if key == ALL else UUID(key)) for key in left]
     except (ValueError, AttributeError, TypeError, RecursionError):
         raise ValueError("Send {subscribe: {job id: last seq}, unsubscribe: [job id]}.") from None
     if message or not all(type(since) is int and 0 <= since < 1 << 53 for since in subscribe.values()):

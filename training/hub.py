@@ -122,12 +122,17 @@ class Hub:
             self._newcomers.add(client)
             self._wake()
 
+    def unwatch_overview(self, client: Client) -> None:
+        """No more of the overview for this client."""
+        with self._lock:
+            self._overview.discard(client)
+            self._newcomers.discard(client)
+
     def leave(self, client: Client) -> None:
         """Nothing more for this client."""
         with self._lock:
             jobs = [job for job, clients in self._watchers.items() if client in clients]
-            self._overview.discard(client)
-            self._newcomers.discard(client)
+        self.unwatch_overview(client)
         for job in jobs:
             self.unwatch(client, job)
 

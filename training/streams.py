@@ -64,6 +64,10 @@ class Feed:
         """Begin to watch the states of all jobs (frames without a cursor)."""
         hub.watch_overview(self.client)
 
+    def unwatch_overview(self) -> None:
+        """No more of those."""
+        hub.unwatch_overview(self.client)
+
     def unwatch(self, job: UUID) -> None:
         """No more of this job."""
         if self.cursors.pop(job, None) is not None:

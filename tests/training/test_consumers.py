@@ -105,6 +105,18 @@ async def test_unsubscribed_jobs_are_silent() -> None:
     await line.leave()
 
 
+async def test_the_overview_can_be_joined_and_left() -> None:
+    cookie, job = await aside(sign_in), await aside(make_job)
+    line = await opened(cookie)
+    await line.say('{"subscribe": {"*": 0}}')
+    (frame,) = await line.hear(1)
+    assert (frame["topic"], frame["t"], frame["job"]) == ("*", "state", str(job.pk))
+    await line.say('{"unsubscribe": ["*"]}')
+    await aside(lambda: type(job).objects.update(name="other"))
+    assert await line.receive_nothing(0.4)
+    await line.leave()
+
+
 async def test_a_stranger_is_told_so() -> None:
     line = socket()
     assert await line.connect()

@@ -3,6 +3,8 @@
 // Markup: <body data-live-url="/ws/live/">, and on any element data-live-job="<uuid>" data-live-seq="<cursor>".
 // Each frame becomes the event `live:<t>` with the frame as detail: once on the document, and once, not
 // bubbling, on every element of that job (so that hx-trigger="live:state" works without a filter).
+// Changes of state of all other jobs come too (the "*" of the subscription), as events on the document only.
+// data-live-job="*" gets `live:any` for the state of every job that changes (no cursor, no log, no points).
 // Nothing is lost or doubled: seq <= last is dropped, a hole is asked for again, a reconnect resumes at last.
 
 const FIRST = 500; // ms, the first back-off
@@ -10,11 +12,12 @@ const CAP = 10000; // ms, the longest back-off
 const CHIP = 3000; // ms without a connection before the page says so
 const PATIENCE = 3000; // ms to wait for the frames of a hole
 const SILENT = 30000; // ms without a beat, from a server that sends beats, before the socket counts as dead
+const MOST = 100; // jobs of one page; the server takes no more
 const FINAL = { 4401: "signed-out", 4403: "forbidden" };
 
 /**
  * The state machine, without the page. `env` gives url, connect(url) → socket, deliver(frame), status(word),
- * random() → 0…1, now() → ms and later(ms, act) → cancel.
+ * random() → 0…1, now() → ms, later(ms, act) → cancel, and overview: the states of all jobs too.
  */
 export class LiveClient {
   constructor(env) {
@@ -46,8 +49,8 @@ export class LiveClient {
     if (this.last.delete(job) && this.open) this.socket.send(JSON.stringify({ unsubscribe: [job] }));
   }
 
-  ask(jobs) {
-    const cursors = Object.fromEntries(jobs.map((job) => [job, this.last.get(job)]));
+  ask(jobs, more = {}) {
+    const cursors = Object.fromEntries(jobs.map((job) => [job, this.last.get(job)]).concat(Object.entries(more)));
     this.socket.send(JSON.stringify({ subscribe: cursors }));
   }
 
@@ -63,7 +66,7 @@ export class LiveClient {
       this.opened = this.env.now();
       this.beat = 0;
       for (const job of [...this.held.keys()]) this.drop(job); // the answer to the cursor below holds them all
-      this.ask([...this.last.keys()]);
+      this.ask([...this.last.keys()], this.env.overview ? { "*": 0 } : {});
       this.env.status("live");
     };
     socket.onmessage = (event) => { if (this.socket === socket) this.receive(event.data); };
@@ -77,7 +80,9 @@ export class LiveClient {
 
   accept(frame) {
     if (frame.t === "beat") { this.beat = this.env.now(); return; }
+    if (frame.topic === "*") { this.env.deliver(frame); return; } // the overview has no cursor: what stands now
     const last = this.last.get(frame.job);
+    if (last === undefined && frame.t === "state") this.env.deliver(frame);
     if (last === undefined || frame.seq <= last) return;
     if (frame.seq === last + 1 || frame.t === "snapshot") this.pass(frame);
     else this.hold(frame);
@@ -133,7 +138,7 @@ export class LiveClient {
 
   /** The network is back or the tab is seen again: do not sit out the back-off, and doubt a silent socket. */
   wake() {
-    if (this.ended || this.last.size === 0) return;
+    if (this.ended || (this.last.size === 0 && !this.env.overview)) return;
     if (this.open && this.beat && this.env.now() - this.beat > SILENT) {
       const dead = this.socket;
       this.socket = null;
@@ -161,6 +166,11 @@ function showStatus(word) {
 }
 
 function deliver(frame) {
+  if (frame.topic === "*") {
+    const news = new CustomEvent("live:any", { detail: frame });
+    for (const element of document.querySelectorAll('[data-live-job="*"]')) element.dispatchEvent(news);
+    return;
+  }
   const name = `live:${frame.t}`;
   document.dispatchEvent(new CustomEvent(name, { detail: frame }));
   for (const element of document.querySelectorAll(`[data-live-job="${CSS.escape(frame.job)}"]`)) {
@@ -173,6 +183,7 @@ function start() {
   url.protocol = url.protocol.replace("http", "ws");
   const client = new LiveClient({
     url: url.href,
+    overview: true,
     connect: (address) => new WebSocket(address),
     deliver,
     status: showStatus,
@@ -184,11 +195,12 @@ function start() {
     const here = [...document.querySelectorAll("[data-live-job]")];
     // The lowest cursor of a job wins: whatever a later fragment has already seen is harmless to see again.
     here.sort((a, b) => (Number(a.dataset.liveSeq) || 0) - (Number(b.dataset.liveSeq) || 0));
-    for (const element of here) client.follow(element.dataset.liveJob, element.dataset.liveSeq);
+    for (const element of here.slice(0, MOST)) client.follow(element.dataset.liveJob, element.dataset.liveSeq);
     const jobs = new Set(here.map((element) => element.dataset.liveJob));
     for (const job of [...client.last.keys()]) if (!jobs.has(job)) client.leave(job);
   };
   scan();
+  client.connect();
   document.addEventListener("htmx:load", scan);
   addEventListener("online", () => client.wake());
   setInterval(() => { if (client.open) client.wake(); }, SILENT);
