@@ -24,7 +24,9 @@ def visitor() -> Client:
 @pytest.fixture
 def version() -> ModelVersion:
     model = RegisteredModel.objects.create(name="tiny")
-    return ModelVersion.objects.create(model=model, n=1, kind="base", path="models/x", files={"a.safetensors": "0" * 64})
+    return ModelVersion.objects.create(
+        model=model, n=1, kind="base", path="models/x", files={"a.safetensors": "0" * 64}
+    )
 
 
 def test_list_with_newest_version(visitor, version) -> None:
