@@ -7,12 +7,13 @@ checked and cut here. A locked database raises; the caller tries again and the t
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.db import transaction
+from django.db import OperationalError, transaction
 from django.utils import timezone
 
 from mlxplatform.core.errors import Conflict
@@ -21,6 +22,8 @@ from training.engine.journal import MAX_LINE, Event, number, read
 from training.models import Attempt, Checkpoint, Job, JobEvent, Sample
 from training.series import MAX_STEP, Curves, Point, rescore, truncate
 from training.states import AttemptState, JobState
+
+log = logging.getLogger(__name__)
 
 BLOCK = 2 * MAX_LINE  # bytes read at once
 MAX_LOGS = 200  # log lines of one batch that become events; all of them stand in the raw log
@@ -47,10 +50,35 @@ class Tail:
         events, offset = read(self._path, self.offset, BLOCK)
         if offset == self.offset:
             return False
-        with transaction.atomic():
-            _Batch.begin(self._job_id, self._attempt_id, self._fence, self.offset).write(events, offset)
+        try:
+            with transaction.atomic():
+                self._batch().write(events, offset)
+        except (Conflict, OperationalError):
+            raise
+        except Exception:
+            log.exception("Job %s: a part of the journal cannot be stored as it is.", self._job_id)
+            self._one_by_one(events, offset)
         self.offset = offset
         return True
+
+    def _batch(self) -> _Batch:
+        return _Batch.begin(self._job_id, self._attempt_id, self._fence, self.offset)
+
+    def _one_by_one(self, events: list[Event], offset: int) -> None:
+        """Write what can be written and leave out the rest: a single line must not hold up the whole job."""
+        left_out = 0
+        with transaction.atomic():
+            for event in events:
+                try:
+                    with transaction.atomic():
+                        self._batch().write([event], self.offset)
+                except (Conflict, OperationalError):
+                    raise
+                except Exception:
+                    left_out += 1
+            batch = self._batch()
+            batch.tell("log", level="error", message=f"{left_out} lines of the journal could not be stored.")
+            batch.write([], offset)
 
     def drain(self) -> None:
         """Read to the end of a journal that nobody writes any more."""
@@ -120,7 +148,7 @@ class _Batch:
             self.attempt_columns["backend"] = _clean_value(backend)
         pid = _whole(f.get("pid"))
         if attempt.pid is None and pid:
-            self.attempt_columns |= {"pid": pid, "pgid": pid, "process_start": number(f.get("process_start"))}
+            self.attempt_columns |= {"pid": pid, "pgid": pid, "process_start": _real(f.get("process_start"))}
         if attempt.state == AttemptState.STARTING:
             move(attempt, AttemptState.RUNNING, fence=self.fence)
         if self.job.state == JobState.STARTING:
@@ -128,7 +156,7 @@ class _Batch:
 
     def phase(self, event: Event) -> None:
         name = clean(event.fields.get("name"), 40)
-        done, total = number(event.fields.get("done")), number(event.fields.get("total"))
+        done, total = _real(event.fields.get("done")), _real(event.fields.get("total"))
         self.job_columns["phase"] = name
         payload: dict[str, Any] = {"phase": name, "detail": clean(event.fields.get("detail"), 200)}
         if total and total > 0:
@@ -146,7 +174,8 @@ class _Batch:
         if step is None:
             self.curves.refused += 1
             return
-        first = "train_loss" in (event.fields.get("values") or {}) and not self.attempt.step
+        values = event.fields.get("values")
+        first = isinstance(values, dict) and "train_loss" in values and not self.attempt.step
         if first and step <= self.curves.end("train_loss"):
             self._went_further_back(step - 1)
         self._total(_whole(event.fields.get("of")) or 0)
@@ -174,19 +203,19 @@ class _Batch:
             "text": clean(f.get("text"), MAX_TEXT),
             "reference": clean(f.get("reference"), MAX_TEXT),
             "tokens": _whole(f.get("tokens")) or 0,
-            "seconds": number(f.get("seconds")) or 0.0,
+            "seconds": _real(f.get("seconds")) or 0.0,
         }
         Sample.objects.update_or_create(job=self.job, step=step, index=index, defaults=row)
         self.tell("sample", step=step, index=index, **row)
 
     def checkpoint(self, event: Event) -> None:
         f = event.fields
-        step, path = _whole(f.get("step")), str(f.get("path"))
+        step, path = _whole(f.get("step")), clean(f.get("path"), 120)
         if step is None or not CHECKPOINT_PATH.match(path):
             self.tell("log", level="warning", message="A checkpoint with a strange path was left out.")
             return
         self.curves.save()
-        loss = number(f.get("val_loss"))
+        loss = _real(f.get("val_loss"))
         metric = self.curves.metrics.get("val_loss")
         if loss is None and metric is not None and metric.last_step == step:
             loss = metric.last_value
@@ -204,7 +233,7 @@ class _Batch:
         self.tell("state", checkpoint={"step": step, "path": path, "bytes": row["bytes"], "val_loss": loss})
 
     def removed(self, event: Event) -> None:
-        path = str(event.fields.get("path"))
+        path = clean(event.fields.get("path"), 120)
         rows = Checkpoint.objects.filter(job=self.job, path=path, removed_at=None)
         if rows.update(removed_at=timezone.now(), is_best=False):
             rescore(self.job.pk)
@@ -213,7 +242,7 @@ class _Batch:
     def log(self, event: Event) -> None:
         self.logs += 1
         if self.logs <= MAX_LOGS:
-            level = event.fields.get("level")
+            level = clean(event.fields.get("level"), 10)
             level = level if level in {"info", "warning", "error"} else "info"
             self.tell("log", level=level, message=clean(event.fields.get("message"), 4000))
 
@@ -233,14 +262,14 @@ class _Batch:
             self.job_columns["total_steps"] = self.job.total_steps = steps
 
     def _points(self, event: Event, step: int, **extra: Any) -> None:
-        raw = event.fields.get("values")
+        raw, time = event.fields.get("values"), _real(event.t) or 0.0
         values = {}
         for name, value in raw.items() if isinstance(raw, dict) else ():
-            point = Point(str(name), step, number(value), event.t)
+            point = Point(str(name), step, _real(value), time)
             if self.curves.accept(point):
                 values[point.name] = point.value
         if values:
-            self.tell("metric", step=step, values=values, time=event.t, **extra)
+            self.tell("metric", step=step, values=values, time=time, **extra)
 
     def _went_further_back(self, step: int) -> None:
         """The engine did not trust the newest checkpoint and took an older one: forget what lies after it."""
@@ -287,7 +316,15 @@ def _clean_value(value: Any, depth: int = 0) -> Any:
         return clean(value, MAX_TEXT)
     if value is None or isinstance(value, bool | int):
         return value
-    return number(value)
+    return _real(value)
+
+
+def _real(value: Any) -> float | None:
+    """A finite number, or None; a whole number may lie beyond every float."""
+    try:
+        return number(value)
+    except OverflowError:
+        return None
 
 
 def _whole(value: Any, most: int = MAX_STEP) -> int | None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from django.db import DatabaseError
+from django.db import OperationalError
 
 from mlxplatform.core.errors import Conflict
 from tests.training.runs import make_job, points
@@ -118,7 +118,7 @@ def test_a_failing_database_loses_and_doubles_nothing(attempt, monkeypatch):
     tail = Tail(attempt)
     with monkeypatch.context() as patch:
         patch.setattr(ingest.JobEvent.objects, "append", _locked)
-        with pytest.raises(DatabaseError):
+        with pytest.raises(OperationalError):
             tail.pull()
     assert not job_of(attempt).metrics.exists()
     tail.drain()
@@ -126,7 +126,45 @@ def test_a_failing_database_loses_and_doubles_nothing(attempt, monkeypatch):
 
 
 def _locked(*_, **__):
-    raise DatabaseError("database is locked")
+    raise OperationalError("database is locked")
+
+
+def test_a_line_that_cannot_be_stored_holds_nothing_up(attempt, monkeypatch):
+    def broken(batch, event):
+        batch.job.events.create(seq=1, kind="log")  # a seq that is taken: IntegrityError in mid-batch
+
+    monkeypatch.setitem(ingest.HANDLERS, "phase", broken)
+    write(attempt, metrics(1), ("phase", {"name": "x"}), metrics(2))
+    Tail(attempt).drain()
+    assert points(job_of(attempt)) == [1, 2]
+    assert payloads(attempt, "log")[-1]["message"].startswith("1 lines of the journal")
+
+
+WEIRD = [
+    float("nan"), float("inf"), 10**400, -1, 1.5, True, None, "", "x" * 10**5, [], {}, [[1]], {"a": {}}, "\ud800", "\x00",
+]  # fmt: skip
+FIELDS = (
+    "step", "values", "of", "index", "text", "prompt", "path", "bytes", "sha256", "name", "done", "total", "pid",
+    "backend", "process_start", "message", "level", "result", "problems", "trace", "val_loss", "t", "n",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("value", WEIRD, ids=range(len(WEIRD)))
+def test_no_value_of_any_field_stops_the_tail(attempt, value, caplog):
+    for name in ingest.HANDLERS:
+        for changed in FIELDS:
+            row = {
+                "step": 1,
+                "values": {"train_loss": value},
+                "index": 0,
+                "path": "checkpoints/0000001",
+                changed: value,
+            }
+            write(attempt, (name, row))
+    write(attempt, metrics(7, val_loss=1.0))
+    Tail(attempt).drain()
+    assert points(job_of(attempt), "val_loss")[-1] == 7
+    assert not [record for record in caplog.records if record.name == "training.ingest"]
 
 
 def test_checkpoints_best_and_removed(attempt):

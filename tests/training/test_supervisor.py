@@ -166,3 +166,13 @@ def _alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def test_a_chatty_engine_is_read_to_the_end(supervisor, fake_engine):
+    fake_engine("chatty")
+    job = make_job()
+    supervisor.start()
+    wait_state(job, "succeeded", seconds=60)
+    assert points(job) == list(range(1, 10_001)) and seqs_are_dense(job)
+    logs = job.events.filter(kind="log")
+    assert logs.count() < 10_000 and not logs.filter(payload__message__icontains="\x1b").exists()
