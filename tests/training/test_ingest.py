@@ -140,9 +140,8 @@ def test_a_line_that_cannot_be_stored_holds_nothing_up(attempt, monkeypatch):
     assert payloads(attempt, "log")[-1]["message"].startswith("1 lines of the journal")
 
 
-WEIRD = [
-    float("nan"), float("inf"), 10**400, -1, 1.5, True, None, "", "x" * 10**5, [], {}, [[1]], {"a": {}}, "\ud800", "\x00",
-]  # fmt: skip
+NUMBERS = [float("nan"), float("inf"), 10**400, -1, 1.5, True]
+WEIRD = [*NUMBERS, None, "", "x" * 10**5, [], {}, [[1]], {"a": {}}, "\ud800", "\x00"]
 FIELDS = (
     "step", "values", "of", "index", "text", "prompt", "path", "bytes", "sha256", "name", "done", "total", "pid",
     "backend", "process_start", "message", "level", "result", "problems", "trace", "val_loss", "t", "n",
