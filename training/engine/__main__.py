@@ -21,8 +21,8 @@ def start() -> int:
     if _READY not in os.environ:
         cache = Path(os.environ.get("MLXP_HOME", "var")).resolve() / "cache"
         if extra := blas.environment(cache):
-            os.execve(sys.executable, [sys.executable, "-m", "training.engine", *sys.argv[1:]],
-                      {**os.environ, **extra, _READY: "1"})  # fmt: skip
+            again = [sys.executable, "-m", "training.engine", *sys.argv[1:]]
+            os.execve(sys.executable, again, {**os.environ, **extra, _READY: "1"})  # noqa: S606 - this very program
     return main()
 
 

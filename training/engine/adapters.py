@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import mlx.core as mx
-import mlx.nn as nn
+from mlx import nn
 from mlx.utils import tree_flatten, tree_unflatten
 
 from training.engine.catalog.adapters import ADAPTERS, Dora, Full, Lora
@@ -21,8 +21,14 @@ WEIGHTS = "adapters.safetensors"
 CONFIG = "adapter_config.json"
 
 
-def apply(model: nn.Module, settings: Settings) -> None:
-    """Freeze ``model`` and make trainable what ``settings`` ask for. Draws from MLX's random stream."""
+def apply(model: nn.Module, settings: Settings, *, quantized: bool = False) -> None:
+    """Freeze ``model`` and make trainable what ``settings`` ask for. Draws from MLX's random stream.
+
+    ``quantized``: whether the model's folder holds quantised weights, however they lie in memory now.
+    Weights trained in full would not fit into such a folder's model again.
+    """
+    if quantized and isinstance(settings, Full):
+        raise _needs_unquantised()
     model.freeze()
     ADAPTERS[settings.name].load()(model, settings)
     mx.eval(model.trainable_parameters())
@@ -59,13 +65,19 @@ def apply_dora(model: nn.Module, s: Dora) -> None:
 
 def apply_full(model: nn.Module, s: Full) -> None:
     if any(isinstance(m, nn.QuantizedLinear | nn.QuantizedEmbedding) for m in model.modules()):
-        raise ConfigError(
-            "adapter.needs_unquantised",
-            "Full fine-tuning changes the model's own weights, and these are quantised.",
-            "Choose LoRA or DoRA, or a model in 16 or 32 bits.",
-        )
+        raise _needs_unquantised()
     for block in _blocks(model, s.num_layers):
         block.unfreeze()
+
+
+def _needs_unquantised() -> ConfigError:
+    problem = Problem(
+        ("adapter", "name"),
+        "adapter.needs_unquantised",
+        "Full fine-tuning changes the model's own weights, and these are quantised.",
+        "Choose LoRA or DoRA, or a model in 16 or 32 bits.",
+    )
+    return ConfigError.of([problem])
 
 
 def _blocks(model: nn.Module, num_layers: int) -> list[nn.Module]:
@@ -82,13 +94,13 @@ def _convert_blocks(
     """Replace the fitting linear layers of the chosen blocks; unknown module names are an error."""
     wanted = None if s.keys is None else set(s.keys)
     found: set[str] = set()
+    known = sorted({k for block in model.layers for k, m in block.named_modules() if fits(m)})
     for block in _blocks(model, s.num_layers):
         hits = [(k, m) for k, m in block.named_modules() if fits(m) and (wanted is None or k in wanted)]
         found.update(k for k, _ in hits)
         block.update_modules(tree_unflatten([(k, convert(m)) for k, m in hits]))
-    if wanted is not None and wanted - found or not found:
-        names = sorted(wanted - found) if wanted else []
-        known = sorted({k for k, m in list(model.layers)[0].named_modules() if fits(m)})
+    names = sorted(wanted - found) if wanted is not None else []
+    if names or not found:
         raise ConfigError.of(
             [
                 Problem(

@@ -16,7 +16,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from training.engine.errors import DataError
+from training.engine.errors import DataError, EngineError
 from training.engine.masks import Encoded
 
 #: Rows are sorted by length within windows of so many batches: enough to fill them evenly, few
@@ -78,9 +78,11 @@ def read(path: Path, encode: Callable[[dict[str, Any]], Encoded], tell: Callable
         for n, line in enumerate(file, 1):
             try:
                 row = encode(json.loads(line))
-            except (ValueError, KeyError, TypeError) as error:
-                if isinstance(error, DataError):
-                    raise
+            except DataError as error:
+                raise DataError(error.code, f"Row {n} of {path.name}: {error.message}", error.hint) from error
+            except EngineError:
+                raise  # a model's fault is not the row's
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 raise DataError(
                     "data.row", f"Row {n} of {path.name} cannot be read: {error}.", "Import the data set again."
                 ) from error
@@ -121,7 +123,7 @@ def stack(rows: list[Encoded]) -> Batch:
 class Stream:
     """Micro-batches for ever, epoch after epoch, from a cursor on."""
 
-    def __init__(self, rows: Rows, batch_size: int, seed: int, cursor: Cursor = Cursor()) -> None:  # noqa: B008
+    def __init__(self, rows: Rows, batch_size: int, seed: int, cursor: Cursor = Cursor()) -> None:
         self._rows, self._batch_size, self._seed = rows, batch_size, seed
         self._lengths = rows.lengths
         self.cursor = cursor
@@ -151,9 +153,9 @@ class Stream:
 def in_order(rows: Rows, batch_size: int, most: int = -1) -> Iterator[Batch]:
     """Batches for evaluation: shortest rows first, always the same; at most ``most`` of them."""
     indices = np.argsort(rows.lengths, kind="stable")
-    starts = range(0, len(indices), batch_size)
+    starts = list(range(0, len(indices), batch_size))
     if 0 <= most < len(starts):
         # An even choice over all lengths, so that few batches still stand for the whole.
-        starts = range(0, len(indices), batch_size * -(-len(starts) // max(1, most)))
+        starts = [starts[i * len(starts) // most] for i in range(most)]
     for start in starts:
         yield stack([rows.rows[i] for i in indices[start : start + batch_size]])

@@ -16,20 +16,21 @@ import os
 import re
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 from mlx.utils import tree_flatten, tree_unflatten
 
-from training.engine import ENGINE_VERSION, SCHEMA, adapters
+from training.engine import ENGINE_VERSION, SCHEMA, adapters, random_stream
 from training.engine.batches import Cursor
 from training.engine.errors import ModelError, StorageError
 from training.engine.rundir import write_json
 
 MANIFEST = "manifest.json"
 STATE, OPTIMIZER, TRAINER = "state.safetensors", "optimizer.safetensors", "trainer.json"
+_BROKEN = "broken-"
 _NAME = re.compile(r"^\d{7,}(-\d+)?$")
 
 
@@ -75,13 +76,26 @@ class Saved:
     """Of the manifest, which holds the sha256 of every other file."""
 
 
-def save(folder: Path, where: Position, weights: dict[str, mx.array], config: dict[str, Any], optimizer: Any,
-         gradients: Any, identity: dict[str, str]) -> Saved:  # fmt: skip
+def name_of(where: Position) -> str:
+    """Folder name of a checkpoint at this place: the step, and the micro-batch if it is within one."""
+    return f"{where.step:07d}" + (f"-{where.micro}" if where.micro else "")
+
+
+def save(
+    folder: Path,
+    where: Position,
+    *,
+    weights: dict[str, mx.array],
+    config: dict[str, Any],
+    optimizer: Any,
+    gradients: Any,
+    identity: dict[str, str],
+) -> Path:
     """Publish a checkpoint under ``folder`` and return it. Raises StorageError when the disk refuses.
 
     ``identity`` are the digests (model, data, settings) that a continuation must agree with.
     """
-    name = f"{where.step:07d}" + (f"-{where.micro}" if where.micro else "")
+    name = name_of(where)
     beside, target = folder / f".part-{name}", folder / name
     try:
         shutil.rmtree(beside, ignore_errors=True)
@@ -89,18 +103,26 @@ def save(folder: Path, where: Position, weights: dict[str, mx.array], config: di
         mx.save_safetensors(str(beside / adapters.WEIGHTS), weights, {"format": "mlx"})
         write_json(beside / adapters.CONFIG, config)
         mx.save_safetensors(str(beside / OPTIMIZER), dict(tree_flatten(optimizer.state)))
-        state = {"rng": mx.random.state[0]} | {f"grad.{k}": v for k, v in tree_flatten(gradients or {})}
+        state = {"rng": random_stream.key()} | {f"grad.{k}": v for k, v in tree_flatten(gradients or {})}
         mx.save_safetensors(str(beside / STATE), state)
         write_json(beside / TRAINER, asdict(where))
         files = {path.name: _file_facts(path) for path in sorted(beside.iterdir())}
-        manifest = {"schema": SCHEMA, "engine": ENGINE_VERSION, "step": where.step, "identity": identity, "files": files}
-        write_json(beside / MANIFEST, manifest)
+        manifest = {
+            "schema": SCHEMA,
+            "engine": ENGINE_VERSION,
+            "step": where.step,
+            "identity": identity,
+            "files": files,
+        }
+        write_json(beside / MANIFEST, manifest | {"digest": _digest(manifest)})
         _sync(beside)
-        if target.exists():  # same step again, after falling back behind it: the new one stands for it
-            shutil.rmtree(target)
+        if target.exists():  # the same place again: the new one stands for it
+            remove(target)
         os.replace(beside, target)
         _sync(folder)
     except (OSError, RuntimeError) as error:
+        # What was written so far is of no use, and its space may be what the journal's last word needs.
+        shutil.rmtree(beside, ignore_errors=True)
         if isinstance(error, StorageError):
             raise
         raise StorageError(
@@ -108,8 +130,15 @@ def save(folder: Path, where: Position, weights: dict[str, mx.array], config: di
             f"The checkpoint of step {where.step} could not be written: {error}.",
             "Free some disk space, then resume: the checkpoint before it is whole.",
         ) from error
-    size = sum(f["bytes"] for f in files.values())
-    return Saved(target, where.step, size, hashlib.sha256((target / MANIFEST).read_bytes()).hexdigest())
+    return target
+
+
+def facts_of(path: Path) -> Saved:
+    """What the journal says of the published checkpoint ``path``."""
+    raw = (path / MANIFEST).read_bytes()
+    manifest = json.loads(raw)
+    size = sum(int(facts["bytes"]) for facts in manifest["files"].values())
+    return Saved(path, int(manifest["step"]), size, hashlib.sha256(raw).hexdigest())
 
 
 def listed(folder: Path) -> list[Path]:
@@ -139,12 +168,14 @@ def fault_of(path: Path) -> str | None:
     """What is wrong with a published checkpoint; None when every hash fits."""
     try:
         manifest = json.loads((path / MANIFEST).read_text())
+        if _digest({k: v for k, v in manifest.items() if k != "digest"}) != manifest["digest"]:
+            return "its manifest has changed since it was written."
         for name, facts in manifest["files"].items():
             if _file_facts(path / name) != facts:
                 return f"{name} has changed since it was written."
     except FileNotFoundError as error:
         return f"{Path(str(error.filename)).name} is missing."
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         return f"its manifest cannot be read ({error})."
     return None
 
@@ -162,7 +193,7 @@ def restore(path: Path, model: Any, optimizer: Any, identity: dict[str, str]) ->
                 f"Checkpoint {path.name} was made with another {what}.",
                 f"Start a new job to train with this {what}.",
             )
-    weights = mx.load(str(path / adapters.WEIGHTS))
+    weights = _arrays(path / adapters.WEIGHTS)
     own = adapters.trained_weights(model)
     if set(weights) != set(own) or any(weights[k].shape != own[k].shape for k in own):
         raise ModelError(
@@ -171,23 +202,38 @@ def restore(path: Path, model: Any, optimizer: Any, identity: dict[str, str]) ->
             "Start a new job: adapter, rank and layers cannot change on resuming.",
         )
     model.load_weights(list(weights.items()), strict=False)
-    optimizer.state = tree_unflatten(list(mx.load(str(path / OPTIMIZER)).items()))
-    state = mx.load(str(path / STATE))
-    key = state.pop("rng")
-    # The only way to set MLX's random stream; it splits the seed into the two halves of the key.
-    mx.random.seed((int(key[0].item()) << 32) | int(key[1].item()))
+    optimizer.state = tree_unflatten(list(_arrays(path / OPTIMIZER).items()))
+    # Flattened trees lose their empty branches; the gradients to come have them.
+    optimizer.init(model.trainable_parameters())
+    state = _arrays(path / STATE)
+    random_stream.put(state.pop("rng"))
     gradients = tree_unflatten([(k.removeprefix("grad."), v) for k, v in state.items()]) if state else None
     row = json.loads((path / TRAINER).read_text())
     row["cursor"] = Cursor(**row["cursor"])
     mx.eval(model.parameters(), optimizer.state, gradients or [])
-    return Position(**row), gradients
+    known = {f.name for f in fields(Position)}  # a later version may know more
+    return Position(**{k: v for k, v in row.items() if k in known}), gradients
 
 
 def sweep(folder: Path) -> None:
-    """Remove what a kill left half-written."""
+    """Remove what a kill left half-written or half-removed."""
     if folder.is_dir():
-        for path in folder.glob(".part-*"):
-            shutil.rmtree(path, ignore_errors=True)
+        for path in folder.iterdir():
+            if path.name.startswith(".part-") or (_NAME.match(path.name) and not (path / MANIFEST).exists()):
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def set_aside(folder: Path, resumed: Path | None) -> list[Path]:
+    """Rename the broken checkpoints after the one that was ``resumed``, and return their old paths.
+
+    Their steps come again, and the keep rule must not count them as the newest.
+    """
+    broken = [path for path in listed(folder) if resumed is None or _age(path) > _age(resumed)]
+    for path in broken:
+        aside = folder / f"{_BROKEN}{path.name}"
+        shutil.rmtree(aside, ignore_errors=True)
+        os.replace(path, aside)
+    return broken
 
 
 def remove(path: Path) -> None:
@@ -199,6 +245,17 @@ def remove(path: Path) -> None:
 def surplus(folder: Path, keep: int, best_step: int) -> list[Path]:
     """Checkpoints beyond the newest ``keep`` and the best one."""
     return [p for i, p in enumerate(listed(folder)) if i >= keep and _age(p) != (best_step, 0)]
+
+
+def _arrays(path: Path) -> dict[str, mx.array]:
+    """The arrays of a safetensors file."""
+    found = mx.load(str(path))
+    assert isinstance(found, dict)
+    return {name: value for name, value in found.items() if isinstance(value, mx.array)}
+
+
+def _digest(manifest: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 def _file_facts(path: Path) -> dict[str, Any]:

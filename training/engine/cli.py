@@ -10,7 +10,9 @@ Commands with a run folder write a journal and may take hours; the others answer
 from __future__ import annotations
 
 import argparse
+import io
 import json
+import os
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -34,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
         command = commands.add_parser(kind.command, help=kind.label)
         command.add_argument("--config", type=Path, required=True, help="JSON file with the whole request")
         command.add_argument("--run-dir", type=Path, required=True, help="folder for journal, checkpoints and log")
-        command.add_argument("--attempt", type=int, help="number of this attempt; the next one if left out")
+        command.add_argument("--attempt", type=_positive, help="number of this attempt; the next one if left out")
         command.add_argument("--quiet", action="store_true", help="do not print the journal on stdout")
         command.set_defaults(work=_work, what=kind)
     for question in QUESTIONS.values():
@@ -42,7 +44,17 @@ def main(argv: list[str] | None = None) -> int:
         command.add_argument("--config", type=Path, required=True, help="JSON file with the question")
         command.set_defaults(work=_ask, what=question)
     args = parser.parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Whatever the locale: a letter that it lacks is no reason to end a training.
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
     return int(args.work(args.what, args))
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
 
 
 def _work(kind: Kind, args: argparse.Namespace) -> Exit:
@@ -96,7 +108,11 @@ def _load(path: str) -> Any:
 def _print(event: Event) -> None:
     """The journal in short, for whoever runs the engine by hand; goes into stdout.log otherwise."""
     fields = " ".join(f"{k}={_short(v)}" for k, v in event.fields.items())
-    print(f"{event.event} {fields}", flush=True)
+    try:
+        print(f"{event.event} {fields}", flush=True)
+    except OSError:
+        # Nobody reads any more (`| head`), or the log's disk is full: the training goes on without echo.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _short(value: Any) -> str:

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypeVar, Union
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
-from training.engine import SCHEMA
 from training.engine.catalog.adapters import ADAPTERS
 from training.engine.catalog.methods import METHODS
 from training.engine.catalog.optimizers import OPTIMIZERS
@@ -25,7 +24,10 @@ MAX_CONFIG = 1 << 20  # bytes
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 if TYPE_CHECKING:
-    Method = Adapter = Optimizer = Schedule = Settings
+    Method: TypeAlias = Settings
+    Adapter: TypeAlias = Settings
+    Optimizer: TypeAlias = Settings
+    Schedule: TypeAlias = Settings
 else:
 
     def _one_of(catalog: Catalog) -> Any:
@@ -58,30 +60,38 @@ class TrainSettings(BaseModel):
 
     method: Method = Field(default_factory=lambda: METHODS["sft"].settings(name="sft"), title="Method")
     adapter: Adapter = Field(default_factory=lambda: ADAPTERS["lora"].settings(name="lora"), title="Adapter")
-    optimizer: Optimizer = Field(
-        default_factory=lambda: OPTIMIZERS["adamw"].settings(name="adamw"), title="Optimizer"
-    )
-    lr_schedule: Schedule = Field(
-        default_factory=lambda: SCHEDULES["cosine"].settings(name="cosine"), title="Schedule"
-    )
+    optimizer: Optimizer = Field(default_factory=lambda: OPTIMIZERS["adamw"].settings(name="adamw"), title="Optimizer")
+    lr_schedule: Schedule = Field(default_factory=lambda: SCHEDULES["cosine"].settings(name="cosine"), title="Schedule")
 
     epochs: float | None = setting(
-        None, "Epochs", "How often every row is seen. 3 if neither epochs nor steps are given.", level="adjust",
-        gt=0, le=1000,
+        None,
+        "Epochs",
+        "How often every row is seen. 3 if neither epochs nor steps are given.",
+        level="adjust",
+        gt=0,
+        le=1000,
     )
     iters: int | None = setting(
         None, "Steps", "Optimizer updates, in place of epochs.", level="adjust", ge=1, le=10**7, unit="updates"
     )
     learning_rate: float = setting(
-        1e-4, "Learning rate", "Size of an update. Too high: the loss jumps or explodes; too low: it hardly moves.",
-        level="adjust", gt=0, le=1,
+        1e-4,
+        "Learning rate",
+        "Size of an update. Too high: the loss jumps or explodes; too low: it hardly moves.",
+        level="adjust",
+        gt=0,
+        le=1,
     )
     batch_size: int = setting(
         4, "Micro-batch", "Rows computed together. Less needs less memory.", level="adjust", ge=1, le=4096, unit="rows"
     )
     grad_accumulation_steps: int = setting(
-        1, "Accumulation", "Micro-batches summed up for one update; weighted by their tokens.", level="adjust",
-        ge=1, le=4096,
+        1,
+        "Accumulation",
+        "Micro-batches summed up for one update; weighted by their tokens.",
+        level="adjust",
+        ge=1,
+        le=4096,
     )
     max_seq_length: int = setting(
         1024, "Sequence length", "Longer rows are cut here.", level="adjust", ge=8, le=1 << 20, unit="tokens"
@@ -97,9 +107,16 @@ class TrainSettings(BaseModel):
     )
     seed: int = setting(42, "Seed", "Same seed, same machine: same result.", ge=0, lt=1 << 32)
 
-    steps_per_report: int = setting(1, "Report every", "Steps between two points of the curves.", ge=1, le=10**6, unit="updates")
+    steps_per_report: int = setting(
+        1, "Report every", "Steps between two points of the curves.", ge=1, le=10**6, unit="updates"
+    )
     steps_per_eval: int | None = setting(
-        None, "Evaluate every", "Steps between two evaluations; about ten in a run if empty.", ge=1, le=10**7, unit="updates"
+        None,
+        "Evaluate every",
+        "Steps between two evaluations; about ten in a run if empty.",
+        ge=1,
+        le=10**7,
+        unit="updates",
     )
     val_batches: int = setting(
         -1, "Validation batches", "Micro-batches per evaluation; -1 takes the whole validation set.", ge=-1, le=10**6
@@ -108,26 +125,37 @@ class TrainSettings(BaseModel):
         0, "Patience", "Evaluations without a better validation loss until it stops by itself; 0: never.", ge=0, le=1000
     )
     save_every: int | None = setting(
-        None, "Checkpoint every", "Steps between two checkpoints; about ten in a run if empty.", ge=1, le=10**7, unit="updates"
+        None,
+        "Checkpoint every",
+        "Steps between two checkpoints; about ten in a run if empty.",
+        ge=1,
+        le=10**7,
+        unit="updates",
     )
-    keep_checkpoints: int = setting(3, "Keep checkpoints", "The newest so many are kept, and the best one.", ge=1, le=1000)
+    keep_checkpoints: int = setting(
+        3, "Keep checkpoints", "The newest so many are kept, and the best one.", ge=1, le=1000
+    )
     sample_prompts: list[Prompt] | None = setting(
-        None, "Sample prompts", "Answered at each evaluation. The first three questions of the validation set if empty.",
+        None,
+        "Sample prompts",
+        "Answered at each evaluation. The first three questions of the validation set if empty.",
         max_length=8,
     )
     sample_tokens: int = setting(64, "Sample length", "Longest sample; 0 makes none.", ge=0, le=4096, unit="tokens")
 
-    @model_validator(mode="after")
-    def _one_length(self) -> TrainSettings:
-        if self.epochs is not None and self.iters is not None:
+    @field_validator("iters")
+    @classmethod
+    def _one_length(cls, value: int | None, info: ValidationInfo) -> int | None:
+        """On the field, not on the whole: a whole is looked at only when all of its fields are right."""
+        if value is not None and info.data.get("epochs") is not None:
             raise ValueError("give either epochs or iters, not both")
-        return self
+        return value
 
 
 class TrainConfig(TrainSettings):
     """The whole ``config.json`` of a training."""
 
-    schema_version: Literal[1] = Field(SCHEMA, alias="schema")
+    schema_version: Literal[1] = Field(1, alias="schema")
     model: Path = Field(description="Folder of the base model: config.json, tokenizer, safetensors.")
     data: Path = Field(description="Folder with train.jsonl and, where there are any, valid.jsonl and test.jsonl.")
     data_format: str = Field("", description="Name of a row format; recognised from the rows if empty.")
@@ -147,18 +175,26 @@ def check(model: type[ModelT], raw: Any) -> ModelT:
 def load(model: type[ModelT], path: Path) -> ModelT:
     """The checked configuration in the JSON file ``path`` (at most 1 MiB)."""
     try:
-        if path.stat().st_size > MAX_CONFIG:
-            raise ConfigError("config.too_large", f"{path.name} is larger than 1 MiB.", "Is it the right file?")
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        large = path.stat().st_size > MAX_CONFIG
+        raw = None if large else json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError("config.missing", f"There is no file {path}.", "Check the path after --config.") from None
+    except OSError as error:
+        why = error.strerror
+        raise ConfigError("config.unreadable", f"{path} cannot be read: {why}.", "Give another file.") from None
     except (ValueError, RecursionError) as error:
         raise ConfigError("config.not_json", f"{path.name} is no valid JSON: {error}.", "Mend the file.") from None
+    if large:
+        raise ConfigError("config.too_large", f"{path.name} is larger than 1 MiB.", "Is it the right file?")
     return check(model, raw)
 
 
 _HINTS = {
-    "extra_forbidden": ("unknown", "There is no such setting.", "Check the spelling; /api/v1/catalog lists all of them."),
+    "extra_forbidden": (
+        "unknown",
+        "There is no such setting.",
+        "Check the spelling; /api/v1/catalog lists all of them.",
+    ),
     "missing": ("missing", "This is needed.", "Give a value."),
 }
 _CATALOGS = {"method": METHODS, "adapter": ADAPTERS, "optimizer": OPTIMIZERS, "lr_schedule": SCHEDULES}

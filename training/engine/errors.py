@@ -90,14 +90,14 @@ class ModelError(EngineError, ValueError):
     exit_code = Exit.MODEL
 
 
-class MemoryShortage(EngineError, MemoryError):
+class MemoryShortage(EngineError, MemoryError):  # noqa: N818 - says what is, not that it is an error
     """The training does not fit into memory."""
 
     family = "memory"
     exit_code = Exit.MEMORY
 
 
-class Diverged(EngineError, ArithmeticError):
+class Diverged(EngineError, ArithmeticError):  # noqa: N818 - as above
     """The loss or the gradients became NaN or infinite."""
 
     family = "diverged"

@@ -7,8 +7,6 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from training.engine import SCHEMA
-
 
 class _Base(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
@@ -54,7 +52,7 @@ class WheelSource(_Base):
 class ImportModelConfig(_Base):
     """``config.json`` of ``python -m training.engine import-model``."""
 
-    schema_version: Literal[1] = Field(SCHEMA, alias="schema")
+    schema_version: Literal[1] = Field(1, alias="schema")
     source: Annotated[GgufSource | FolderSource | HubSource | WheelSource, Field(discriminator="kind")]
     target: Path = Field(description="Folder to make; it appears when it is complete.")
 
@@ -86,7 +84,7 @@ class PythonDocsSource(_Base):
 class ImportDatasetConfig(_Base):
     """``config.json`` of ``python -m training.engine import-dataset``."""
 
-    schema_version: Literal[1] = Field(SCHEMA, alias="schema")
+    schema_version: Literal[1] = Field(1, alias="schema")
     source: Annotated[FileSource | HubDataSource | PythonDocsSource, Field(discriminator="kind")]
     data_format: str = Field("", description="Name of a row format; recognised from the rows if empty.")
     valid_share: float = Field(0.05, ge=0, lt=1, description="Share of the rows put aside for validation.")
@@ -100,7 +98,7 @@ class ImportDatasetConfig(_Base):
 class ValidateConfig(_Base):
     """``config.json`` of ``python -m training.engine validate-data``."""
 
-    schema_version: Literal[1] = Field(SCHEMA, alias="schema")
+    schema_version: Literal[1] = Field(1, alias="schema")
     path: Path = Field(description="A file or a folder of files: JSONL, JSON, CSV, Parquet or Arrow.")
     data_format: str = Field("", max_length=40, description="Name of a row format; recognised from the rows if empty.")
     max_problems: int = Field(20, ge=1, le=1000, description="Problems of each kind that are listed; all are counted.")
@@ -110,7 +108,7 @@ class ValidateConfig(_Base):
 class TokensConfig(_Base):
     """``config.json`` of ``python -m training.engine tokens``: what will be trained, token by token."""
 
-    schema_version: Literal[1] = Field(SCHEMA, alias="schema")
+    schema_version: Literal[1] = Field(1, alias="schema")
     model: Path = Field(description="Model folder; only its tokenizer is read.")
     data: Path = Field(description="Folder of a data set version.")
     split: Literal["train", "valid", "test"] = "train"

@@ -9,12 +9,13 @@ The closed list of events, their fields and units: ``docs/journal.md``.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,14 +56,17 @@ class Event:
 class Journal:
     """Appends events to one attempt's ``events.jsonl``. Safe to use from several threads.
 
-    ``quiet_after_failure``: a full disk must not hide the reason why the training ends, so the
-    writer raises :class:`StorageError` once and is silent afterwards.
+    A full disk must not hide the reason why the training ends, so the writer raises
+    :class:`StorageError` once and is silent afterwards; only the last word is tried once more,
+    because the disk may have got some space back by then.
     """
 
-    def __init__(self, path: Path, echo: Any = None) -> None:
+    def __init__(self, path: Path, echo: Callable[[Event], None] | None = None) -> None:
+        """Goes on after what is in ``path``: the count continues, a torn last line is closed."""
         self.path = path
+        self._n = max((event.n for event in _all(path)), default=0)
         self._file = open(path, "ab", buffering=0)  # noqa: SIM115 - lives as long as the process
-        self._n = 0
+        self._torn = _is_torn(path)
         self._lock = threading.Lock()
         self._echo = echo
         self.broken = False
@@ -72,17 +76,14 @@ class Journal:
         if event not in EVENTS:
             raise ValueError(f"'{event}' is no event of the journal")
         with self._lock:
-            if self.broken:
+            if self.broken and event not in LAST_WORDS:
                 return
-            row = {"v": SCHEMA, "n": self._n + 1, "t": round(time.time(), 3), "event": event} | fields
-            line = json.dumps(_finite(row), ensure_ascii=False, separators=(",", ":"), default=str).encode()
-            if len(line) >= MAX_LINE:
-                row = {k: (v[:2000] if isinstance(v, str) else v) for k, v in row.items() if k != "problems"}
-                line = json.dumps(_finite(row), ensure_ascii=False, default=str).encode()[: MAX_LINE - 1]
+            head: dict[str, Any] = {"v": SCHEMA, "n": self._n + 1, "t": round(time.time(), 3), "event": event}
             try:
-                _write_all(self._file.fileno(), line + b"\n")
+                _write_all(self._file.fileno(), b"\n" * self._torn + _line(head, fields) + b"\n")
+                self._torn = False
             except OSError as error:
-                self.broken = True
+                self.broken = self._torn = True
                 raise StorageError(
                     "storage.journal",
                     f"The journal could not be written: {error.strerror}.",
@@ -90,7 +91,7 @@ class Journal:
                 ) from error
             self._n += 1
         if self._echo is not None:
-            self._echo(Event(self._n, row["t"], event, fields))
+            self._echo(Event(head["n"], head["t"], event, fields))
 
     def log(self, message: str, level: str = "info") -> None:
         """A line for people; levels are info, warning and error."""
@@ -100,10 +101,8 @@ class Journal:
         """Flush to the disk and close; further writes are errors."""
         with self._lock:
             if not self._file.closed:
-                try:
+                with contextlib.suppress(OSError):  # a full disk was already reported by write()
                     os.fsync(self._file.fileno())
-                except OSError:
-                    pass  # a full disk was already reported by write()
                 self._file.close()
 
 
@@ -145,6 +144,41 @@ def number(value: Any) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
+def _all(path: Path) -> Iterator[Event]:
+    """Every event of a journal, in pieces."""
+    offset = 0
+    while True:
+        events, after = read(path, offset)
+        yield from events
+        if after == offset:
+            return
+        offset = after
+
+
+def _is_torn(path: Path) -> bool:
+    """Whether the file ends in the middle of a line, as a kill or a full disk leaves it."""
+    with open(path, "rb") as file:
+        if file.seek(0, os.SEEK_END) == 0:
+            return False
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) != b"\n"
+
+
+def _line(head: dict[str, Any], fields: dict[str, Any]) -> bytes:
+    """One event as JSON of less than ``MAX_LINE`` bytes; long texts are cut, and if need be everything is."""
+    line = _json(head | fields)
+    if len(line) >= MAX_LINE:
+        line = _json(head | {k: (v[:2000] if isinstance(v, str) else v) for k, v in fields.items() if k != "problems"})
+    if len(line) >= MAX_LINE:
+        line = _json(head | {"cut": len(line)})
+    return line
+
+
+def _json(row: dict[str, Any]) -> bytes:
+    text = json.dumps(_finite(row), ensure_ascii=False, separators=(",", ":"), default=str)
+    return text.encode(errors="replace")  # half of a surrogate pair, from a row or a file name, has no bytes
+
+
 def _parse(block: bytes) -> Iterator[Event]:
     for line in block.splitlines():
         if len(line) > MAX_LINE:
@@ -152,7 +186,7 @@ def _parse(block: bytes) -> Iterator[Event]:
         try:
             row = json.loads(line)
             n, t, name = int(row.pop("n")), float(row.pop("t")), str(row.pop("event"))
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             continue
         row.pop("v", None)
         yield Event(n, t, name, row)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mlx.core as mx
-import mlx.nn as nn
+from mlx import nn
 
 
 def next_token(logits: mx.array, targets: mx.array, trained: mx.array) -> mx.array:

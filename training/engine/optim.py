@@ -6,8 +6,8 @@ schedule is a function of the update's number: it returns the factor on the lear
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
+from operator import itemgetter
 
 import mlx.core as mx
 import mlx.optimizers as mo
@@ -15,7 +15,7 @@ from mlx.utils import tree_flatten, tree_map
 
 from training.engine.catalog.optimizers import OPTIMIZERS, AdamW, Lion, Sgd
 from training.engine.catalog.rows import Settings
-from training.engine.catalog.schedules import SCHEDULES, Constant, Cosine, Linear, Step
+from training.engine.catalog.schedules import SCHEDULES, Warmed
 
 Factor = Callable[[int], float]
 
@@ -50,49 +50,28 @@ def lion(s: Lion, learning_rate: float) -> mo.Optimizer:
     return mo.Lion(learning_rate, betas=list(s.betas), weight_decay=s.weight_decay)
 
 
-def _warmed(warmup: int, body: Factor) -> Factor:
-    """Linear warm-up before ``body``, which counts from the end of the warm-up.
-
-    Update s of a warm-up of W takes (s + 1) / (W + 1): the first update moves, and the full rate is
-    reached once, by the first update of the body.
-    """
-    return lambda step: (step + 1) / (warmup + 1) if step < warmup else body(step - warmup)
-
-
-def constant(s: Constant, total: int) -> Factor:
-    return _warmed(s.warmup(total), lambda step: 1.0)
-
-
-def linear(s: Linear, total: int) -> Factor:
-    span = max(1, total - s.warmup(total))
-    return _warmed(s.warmup(total), lambda step: 1.0 - (1.0 - s.end_ratio) * min(1.0, step / span))
-
-
-def cosine(s: Cosine, total: int) -> Factor:
-    span = max(1, total - s.warmup(total))
-
-    def body(step: int) -> float:
-        return s.end_ratio + (1.0 - s.end_ratio) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, step / span)))
-
-    return _warmed(s.warmup(total), body)
-
-
-def step(s: Step, total: int) -> Factor:
-    return _warmed(s.warmup(total), lambda n: float(s.factor ** (n // s.every)))
+def curve(s: Warmed, total: int) -> Factor:
+    """Every schedule draws its own curve; see ``multiplier`` in the catalog."""
+    return lambda update: s.multiplier(update, total)
 
 
 def norm(gradients: object) -> mx.array:
-    """Euclidean length of all gradients together, in float32. Shape ()."""
-    squares = [mx.sum(mx.square(g.astype(mx.float32))) for _, g in tree_flatten(gradients)]
+    """Euclidean length of all gradients together, in float32. Shape ().
+
+    Summed up by name: a tree that was read back from a file has another order, and sums would round differently.
+    """
+    named = sorted(tree_flatten(gradients), key=itemgetter(0))
+    squares = [mx.sum(mx.square(g.astype(mx.float32))) for _, g in named]
     return mx.sqrt(mx.sum(mx.stack(squares)))
 
 
 def clip(gradients: object, length: mx.array, longest: float) -> object:
     """``gradients`` shortened to at most ``longest``; 0 leaves them alone.
 
-    As torch's clip_grad_norm_: the factor is longest / (length + 1e-6), at most 1.
+    As torch's clip_grad_norm_: the factor is longest / (length + 1e-6), at most 1. Number formats stay as
+    they are: a float32 factor would otherwise turn 16-bit gradients, and with them the weights, into float32.
     """
     if longest <= 0:
         return gradients
     factor = mx.minimum(longest / (length + 1e-6), 1.0)
-    return tree_map(lambda g: g * factor, gradients)
+    return tree_map(lambda g: (g * factor).astype(g.dtype), gradients)

@@ -78,24 +78,44 @@ class AttemptDir:
 
     def prepare(self, fence: int) -> None:
         """Make the folder and its ``attempt.json``; harmless when done twice."""
-        self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make(self.root)
         write_json(self.about, {"schema": SCHEMA, "attempt": self.n, "fence": fence})
 
     def fence(self) -> int:
         """The fence this attempt was started under; 0 when run by hand."""
         try:
             return int(json.loads(self.about.read_text())["fence"])
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError):
             return 0
+
+
+def make(folder: Path) -> None:
+    """Make ``folder`` and its parents, for nobody else to read. Raises StorageError when that is refused."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise StorageError(
+            "storage.folder",
+            f"The folder {folder} cannot be made: {error.strerror}.",
+            "Give another folder, or make this one writable.",
+        ) from error
 
 
 def hold(path: Path) -> int | None:
     """Take an exclusive lock on ``path`` and return its descriptor, or None when another holds it.
 
+    Raises StorageError when the file cannot be made or opened.
     The lock belongs to the open file: it ends with the process, however that ends.
     """
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    make(path.parent)
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StorageError(
+            "storage.lock",
+            f"The file {path} cannot be opened: {error.strerror}.",
+            "Free some disk space or give the folder write permission, then try again.",
+        ) from error
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import mlx.nn as nn
+from mlx import nn
 
 from training.engine.generate import answer
 from training.engine.tokenizer import Tokenizer

@@ -6,6 +6,8 @@ exactly one last word in the journal and an exit code.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import signal
 import socket
@@ -20,7 +22,7 @@ import psutil
 
 from training.engine import ENGINE_VERSION, rundir
 from training.engine.errors import ConfigError, EngineError, Exit, MemoryShortage, StopAsked, StorageError
-from training.engine.journal import Event, Journal
+from training.engine.journal import Event, Journal, last_word
 from training.engine.rundir import AttemptDir, RunDir
 
 UNWATCHED_S = 600.0
@@ -34,7 +36,6 @@ class Session:
     def __init__(self, run_dir: RunDir, attempt: AttemptDir, echo: Callable[[Event], None] | None = None) -> None:
         self.run_dir, self.attempt = run_dir, attempt
         self.stopping: StopAsked | None = None
-        run_dir.root.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock = rundir.hold(run_dir.lock)
         if self._lock is None:
             raise StorageError(
@@ -44,8 +45,25 @@ class Session:
             )
         if not attempt.about.exists():
             attempt.prepare(fence=0)  # run by hand; the platform writes it beforehand
-        self.journal = Journal(attempt.journal, echo)
+        self._refuse_a_second_end()
+        try:
+            self.journal = Journal(attempt.journal, echo)
+        except OSError as error:
+            raise StorageError(
+                "storage.journal",
+                f"The journal {attempt.journal} cannot be opened: {error.strerror}.",
+                "Give the run folder write permission, then try again.",
+            ) from error
         self._progress: tuple[str, int] = ("", -1)
+
+    def _refuse_a_second_end(self) -> None:
+        """A journal has one last word; whoever wants to go on makes a new attempt."""
+        if last_word(self.attempt.journal) is not None:
+            raise StorageError(
+                "storage.attempt_ended",
+                f"Attempt {self.attempt.n} in {self.run_dir.root} has ended already.",
+                f"Go on as attempt {self.run_dir.newest_attempt() + 1}, or leave --attempt out.",
+            )
 
     def phase(self, name: str, done: int | None = None, total: int | None = None, detail: str = "") -> None:
         """Say where the work is; repeated calls are thinned out to full percents."""
@@ -88,7 +106,7 @@ class Session:
             signal.signal(number, self._on_signal)
         threading.Thread(target=self._mind_the_watcher, name="watched", daemon=True).start()
 
-    def _on_signal(self, number: int, frame: Any) -> None:
+    def _on_signal(self, number: int, _frame: Any) -> None:
         self.stopping = self.stopping or StopAsked(f"signal {signal.Signals(number).name}", Exit.STOPPED)
 
     def _mind_the_watcher(self) -> None:
@@ -100,21 +118,21 @@ class Session:
         silent = 0.0
         idle = threading.Event()
         while not idle.wait(min(1.0, patience / 4)):
-            if not self.attempt.watch_lock.exists() or rundir.is_held(self.attempt.watch_lock):
+            if self._is_watched():
                 silent = 0.0
             elif (silent := silent + min(1.0, patience / 4)) >= patience and self.stopping is None:
                 self.stopping = StopAsked(f"nobody watched for {patience:g} s", Exit.UNWATCHED)
 
+    def _is_watched(self) -> bool:
+        try:
+            return not self.attempt.watch_lock.exists() or rundir.is_held(self.attempt.watch_lock)
+        except OSError:
+            return True  # a folder that cannot be read says nothing about the watcher
+
     def run(self, work: Callable[[Session], dict[str, Any]]) -> Exit:
         """Do ``work``; write the last word; return the exit code."""
         try:
-            self.started()
-            result = work(self)
-            self.journal.write("finished", result=result)
-            return Exit.FINISHED
-        except StopAsked as stop:
-            self.journal.write("stopped", why=stop.why, exit_code=int(stop.exit_code))
-            return stop.exit_code
+            return self._run(work)
         except EngineError as error:
             return self._fail(error)
         except Exception as error:  # the border: whatever it is, it becomes a last word
@@ -122,10 +140,19 @@ class Session:
         finally:
             self.journal.close()
 
+    def _run(self, work: Callable[[Session], dict[str, Any]]) -> Exit:
+        self.started()
+        try:
+            result = work(self)
+        except StopAsked as stop:
+            self.journal.write("stopped", why=stop.why, exit_code=int(stop.exit_code))
+            return stop.exit_code
+        self.journal.write("finished", result=result)
+        return Exit.FINISHED
+
     def _fail(self, error: EngineError, trace: str = "") -> Exit:
         problems = [problem.as_dict() for problem in error.problems[:200]]
-        print(f"{error.message}\n{error.hint}\n{trace}", file=sys.stderr, flush=True)
-        try:
+        with contextlib.suppress(StorageError):  # said on stderr below; the exit code still tells the family
             self.journal.write(
                 "failed",
                 code=error.code,
@@ -135,8 +162,8 @@ class Session:
                 trace=trace[-8000:],
                 problems=problems,
             )
-        except StorageError:
-            pass  # said on stderr above; the exit code still tells the family
+        with contextlib.suppress(OSError):  # stderr may lie on the full disk, or its reader may be gone
+            print(f"{error.message}\n{error.hint}\n{trace}", file=sys.stderr, flush=True)
         return error.exit_code
 
 
@@ -148,7 +175,7 @@ def _as_engine_error(error: Exception) -> EngineError:
             "The machine ran out of memory.",
             "Try a smaller micro-batch, shorter sequences, gradient checkpointing or a smaller model.",
         )
-    if isinstance(error, OSError) and error.errno == 28:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StorageError("storage.full", "The disk is full.", "Free some disk space, then resume.")
     return EngineError(
         "bug.engine",

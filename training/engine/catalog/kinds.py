@@ -30,11 +30,21 @@ KINDS = {
     for kind in (
         Kind("train", "train", TrainConfig, "device", "Training", True, "training.engine.train:run"),
         Kind(
-            "import_model", "import-model", ImportModelConfig, "cpu", "Model import", False,
+            "import_model",
+            "import-model",
+            ImportModelConfig,
+            "cpu",
+            "Model import",
+            False,
             "training.engine.import_model:run",
         ),
         Kind(
-            "import_dataset", "import-dataset", ImportDatasetConfig, "cpu", "Data import", False,
+            "import_dataset",
+            "import-dataset",
+            ImportDatasetConfig,
+            "cpu",
+            "Data import",
+            False,
             "training.engine.import_dataset:run",
         ),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from training.engine.catalog.rows import Catalog, Row, Settings, setting
 
@@ -23,7 +23,9 @@ class AdamW(Settings):
         0.01, "Weight decay", "Pulls weights towards zero each update, in proportion to the rate.", ge=0, le=1
     )
     bias_correction: bool = setting(
-        True, "Bias correction", "Corrects the first updates for the empty memory. MLX leaves it off; papers have it on."
+        True,
+        "Bias correction",
+        "Corrects the first updates for the empty memory. MLX leaves it off; papers have it on.",
     )
 
 
@@ -35,14 +37,19 @@ class Sgd(Settings):
     nesterov: bool = setting(False, "Nesterov", "Looks ahead along the momentum before it steps.")
     weight_decay: float = setting(0.0, "Weight decay", "L2 penalty, added to the gradient.", ge=0, le=1)
 
+    @field_validator("nesterov")
+    @classmethod
+    def _looks_along_something(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and info.data.get("momentum") == 0:
+            raise ValueError("Nesterov looks ahead along the momentum, so the momentum must be above 0")
+        return value
+
 
 class Lion(Settings):
     """Sign of an interpolated momentum (Chen et al. 2023, arXiv 2302.06675). Wants a rate 3 to 10 times lower."""
 
     name: Literal["lion"] = "lion"
-    betas: tuple[Beta, Beta] = setting(
-        (0.9, 0.99), "Betas", "Interpolation for the update and memory of the momentum."
-    )
+    betas: tuple[Beta, Beta] = setting((0.9, 0.99), "Betas", "Interpolation for the update and memory of the momentum.")
     weight_decay: float = setting(0.0, "Weight decay", "Pulls weights towards zero each update.", ge=0, le=1)
 
 
@@ -50,5 +57,10 @@ OPTIMIZERS = Catalog(
     "optimizer",
     Row(AdamW, "AdamW", "The usual choice. Adapts the step of each weight.", "training.engine.optim:adamw"),
     Row(Lion, "Lion", "Half of AdamW's memory; use a 3 to 10 times lower rate.", "training.engine.optim:lion"),
-    Row(Sgd, "SGD", "Plain gradient descent with momentum. Least memory, needs a higher rate.", "training.engine.optim:sgd"),
+    Row(
+        Sgd,
+        "SGD",
+        "Plain gradient descent with momentum. Least memory, needs a higher rate.",
+        "training.engine.optim:sgd",
+    ),
 )

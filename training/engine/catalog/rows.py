@@ -25,7 +25,7 @@ def setting(default: Any, label: str, help: str, *, level: Level = "expert", uni
 
     ``level`` says at which disclosure level it appears; ``rules`` are pydantic's (``ge``, ``lt``, …).
     """
-    extra = {"level": level, "unit": unit}
+    extra: dict[str, Any] = {"level": level, "unit": unit}
     return Field(default, title=label, description=help, json_schema_extra=extra, **rules)
 
 

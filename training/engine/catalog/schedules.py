@@ -11,8 +11,12 @@ from typing import Literal
 
 from training.engine.catalog.rows import Catalog, Row, Settings, setting
 
+_END = "Share of the rate that the curve falls to. It gets there right after the last update, so that one still counts."
 
-class _Warm(Settings):
+
+class Warmed(Settings):
+    """What all schedules share: the linear warm-up."""
+
     warmup_steps: int | None = setting(
         None, "Warm-up steps", "Updates until the full rate is reached.", ge=0, le=10**7, unit="updates"
     )
@@ -34,53 +38,53 @@ class _Warm(Settings):
 
     def _after(self, step: int, span: int) -> float:
         """The factor ``step`` updates after the warm-up, which leaves ``span`` updates."""
-        raise NotImplementedError
+        raise NotImplementedError(step, span)
 
 
-class Constant(_Warm):
+class Constant(Warmed):
     """The full rate after the warm-up."""
 
     name: Literal["constant"] = "constant"
 
-    def _after(self, step: int, span: int) -> float:
+    def _after(self, step: int, span: int) -> float:  # noqa: ARG002 - it is level
         return 1.0
 
 
-class Linear(_Warm):
+class Linear(Warmed):
     """Falls in a straight line to ``end_ratio`` of the rate."""
 
     name: Literal["linear"] = "linear"
-    end_ratio: float = setting(0.0, "End rate", "Share of the rate that is left at the last update.", ge=0, le=1)
+    end_ratio: float = setting(0.0, "End rate", _END, ge=0, le=1)
 
     def _after(self, step: int, span: int) -> float:
         return 1.0 - (1.0 - self.end_ratio) * min(1.0, step / span)
 
 
-class Cosine(_Warm):
+class Cosine(Warmed):
     """Falls along half a cosine to ``end_ratio`` of the rate (Loshchilov and Hutter 2017, arXiv 1608.03983)."""
 
     name: Literal["cosine"] = "cosine"
-    end_ratio: float = setting(0.1, "End rate", "Share of the rate that is left at the last update.", ge=0, le=1)
+    end_ratio: float = setting(0.1, "End rate", _END, ge=0, le=1)
 
     def _after(self, step: int, span: int) -> float:
         return self.end_ratio + (1.0 - self.end_ratio) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, step / span)))
 
 
-class Step(_Warm):
+class Step(Warmed):
     """Multiplies the rate by ``factor`` every ``every`` updates after the warm-up."""
 
     name: Literal["step"] = "step"
     every: int = setting(100, "Every", "Updates between two drops of the rate.", ge=1, le=10**7, unit="updates")
     factor: float = setting(0.5, "Factor", "What the rate is multiplied by at each drop.", gt=0, le=1)
 
-    def _after(self, step: int, span: int) -> float:
+    def _after(self, step: int, span: int) -> float:  # noqa: ARG002 - its own unit of length
         return float(self.factor ** (step // self.every))
 
 
 SCHEDULES = Catalog(
     "schedule",
-    Row(Cosine, "Cosine", "Starts fast, ends gently. A good choice nearly always.", "training.engine.optim:cosine"),
-    Row(Linear, "Linear", "Falls in a straight line.", "training.engine.optim:linear"),
-    Row(Constant, "Constant", "Stays at the full rate.", "training.engine.optim:constant"),
-    Row(Step, "Step", "Drops by a factor at fixed intervals.", "training.engine.optim:step"),
+    Row(Cosine, "Cosine", "Starts fast, ends gently. A good choice nearly always.", "training.engine.optim:curve"),
+    Row(Linear, "Linear", "Falls in a straight line.", "training.engine.optim:curve"),
+    Row(Constant, "Constant", "Stays at the full rate.", "training.engine.optim:curve"),
+    Row(Step, "Step", "Drops by a factor at fixed intervals.", "training.engine.optim:curve"),
 )

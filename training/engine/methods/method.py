@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 import mlx.core as mx
-import mlx.nn as nn
+from mlx import nn
 
 from training.engine.batches import Batch
 from training.engine.masks import Encoded
