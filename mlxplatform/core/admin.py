@@ -81,6 +81,8 @@ class AuditEventAdmin(LookOnly):
     search_fields = ("actor", "action", "target")
 
 
+admin.site.site_header = admin.site.site_title = "MLX Platform"
+admin.site.index_title = "Every table"
 admin.site.unregister([User, Group])
 
 

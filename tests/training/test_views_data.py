@@ -346,8 +346,11 @@ def test_without_a_model_the_tabs_say_so(page: Client) -> None:
 def test_the_histogram_leaves_out_empty_ends() -> None:
     bars = tokens.histogram([[16, 0], [32, 0], [64, 4], [96, 2], [128, 0], [None, 0]])
     assert [(bar.span, bar.rows, bar.label) for bar in bars] == [
-        ("17 to 32 tokens", 0, "32"), ("33 to 64 tokens", 4, "64"), ("65 to 96 tokens", 2, ""), ("97 to 128 tokens", 0, "128"),
-    ]  # fmt: skip
+        ("17 to 32 tokens", 0, "32"),
+        ("33 to 64 tokens", 4, "64"),
+        ("65 to 96 tokens", 2, ""),
+        ("97 to 128 tokens", 0, "128"),
+    ]
     assert tokens.histogram([[16, 0]]) == [] and bars[1].height == 2 * bars[2].height == 78
 
 
