@@ -34,7 +34,11 @@ def chrome(request: HttpRequest) -> dict[str, Any]:
 
 def home(request: HttpRequest) -> HttpResponse:
     """What runs, what waits, what ended, and what needs a person."""
-    jobs = Job.objects.visible_to(request.user).present().select_related("model_version__model", "dataset_version__dataset")
+    jobs = (
+        Job.objects.visible_to(request.user)
+        .present()
+        .select_related("model_version__model", "dataset_version__dataset")
+    )
     active = summaries(jobs.active().order_by("started_at", "number"))
     queue = summaries(jobs.waiting()[:QUEUE_SHOWN])
     finished = summaries(jobs.filter(state__in=ENDED_WELL).order_by("-ended_at")[:LAST_FINISHED])

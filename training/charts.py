@@ -15,7 +15,7 @@ from training.models import Job, Metric, MetricPoint, MetricRollup
 from training.models.results import ROLLUP_SIZES
 
 MOST_BUCKETS = 5000
-WINDOW = 50  # steps that the speed is taken from
+WINDOW = 50  # reports that the speed is taken from
 SHOW_ETA_AFTER = 10  # steps of the attempt
 
 
@@ -51,7 +51,7 @@ def _columns(size: int, rows: list[tuple[Any, ...]]) -> dict[str, Any]:
     return {"size": size, "step": step, "min": low, "max": high, "last": last, "t": t}
 
 
-def sparks(jobs: Iterable[Job], name: str = "train_loss", n: int = 60) -> dict[Any, list[float | None]]:
+def sparks(jobs: Iterable[Job], name: str = "train_loss", n: int = 200) -> dict[Any, list[float | None]]:
     """A short curve for each job, by id, for sparklines."""
     return {job.pk: curves(job, [name], n).get(name, {}).get("last", []) for job in jobs}
 
@@ -70,7 +70,7 @@ def marks(job: Job) -> dict[str, Any]:
 def remaining(jobs: Iterable[Job]) -> dict[Any, float]:
     """Seconds that each running job of ``jobs`` still needs, by id; jobs that only began are left out.
 
-    From the clock times of the last 50 steps of this attempt, so that evaluations and checkpoints
+    From the clock times of the last 50 reports of this attempt, so that evaluations and checkpoints
     between them count. Two queries, whatever the number of jobs.
     """
     running = {job.pk: job for job in jobs if job.is_active and job.total_steps}
@@ -81,7 +81,8 @@ def remaining(jobs: Iterable[Job]) -> dict[Any, float]:
     )
     wanted = Q()
     for metric in metrics:
-        wanted |= Q(metric=metric, step__gt=max(metric.last_step - WINDOW, metric.first_step or 0))
+        window = WINDOW * int(running[metric.job_id].settings.get("steps_per_report") or 1)
+        wanted |= Q(metric=metric, step__gt=max(metric.last_step - window, metric.first_step or 0))
     if not wanted:
         return {}
     times: dict[Any, list[tuple[int, float]]] = {}
@@ -92,7 +93,7 @@ def remaining(jobs: Iterable[Job]) -> dict[Any, float]:
 
 
 def _left(job: Job, times: list[tuple[int, float]]) -> float | None:
-    if len(times) < min(SHOW_ETA_AFTER, max(3, job.total_steps // 4)):
-        return None
     (first, began), (last, ended) = times[0], times[-1]
+    if last - first < min(SHOW_ETA_AFTER, max(3, job.total_steps // 4)):
+        return None
     return max(0.0, (ended - began) / (last - first) * (job.total_steps - job.step))

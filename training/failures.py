@@ -8,8 +8,9 @@ from urllib.parse import urlencode
 
 from django.urls import reverse
 
+from training.engine.journal import last_word
 from training.models import Job
-from training.summary import reason_words
+from training.summary import HOPELESS, reason_words
 
 LAST_LINES = 15
 TAIL = 16 * 1024  # bytes of the raw log that are looked at
@@ -40,7 +41,7 @@ class Failure:
 
 def explain(job: Job) -> Failure:
     """The failure card of ``job``."""
-    family = job.reason.split(".")[0]
+    family = _family(job)
     problems = job.result.get("problems") or []
     return Failure(
         reason=reason_words(job.reason) if job.reason else "unknown reason",
@@ -50,8 +51,15 @@ def explain(job: Job) -> Failure:
         problems=tuple(p for p in problems if isinstance(p, dict)),
         lines=last_lines(job),
         fixes=tuple(_fixes(job, family)),
-        is_resumable=family not in {"config", "data", "model", "diverged"},
+        is_resumable=family not in HOPELESS,
     )
+
+
+def _family(job: Job) -> str:
+    """The kind of error: as the engine's last word says it, else the first part of the reason's code."""
+    n = job.run_dir.newest_attempt()
+    word = last_word(job.run_dir.attempt(n).journal) if n else None
+    return str((word.fields.get("family") if word else "") or job.reason.split(".")[0])
 
 
 def last_lines(job: Job, count: int = LAST_LINES) -> str:

@@ -22,7 +22,10 @@ from training.engine.errors import ConfigError, Problem
 
 #: Settings that are one row of a catalog; each is drawn as a choice that brings its own fields.
 BLOCKS: dict[str, Catalog] = {
-    "method": METHODS, "adapter": ADAPTERS, "optimizer": OPTIMIZERS, "lr_schedule": SCHEDULES,
+    "method": METHODS,
+    "adapter": ADAPTERS,
+    "optimizer": OPTIMIZERS,
+    "lr_schedule": SCHEDULES,
 }
 #: Settings that "how thorough" decides unless a person does.
 BY_EFFORT = ("epochs", "iters", "patience")
@@ -104,6 +107,11 @@ class FormField:
         return any(not _same(control.value, control.default) for control in self.controls)
 
     @property
+    def sentences(self) -> list[str]:
+        """What is wrong with it, for beside the control, which names it already."""
+        return [f"{sentence(problem)} {problem.hint}".strip() for problem in self.problems]
+
+    @property
     def words(self) -> str:
         """What the search box looks through."""
         return f"{self.label} {self.path} {self.help}".lower()
@@ -138,7 +146,11 @@ def fields_of(model: Any, prefix: str = "") -> Iterator[FormField]:
         path = f"{prefix}{name}"
         controls = tuple(_controls(path, schema))
         yield FormField(
-            path, schema["title"], schema.get("description", ""), schema.get("unit", ""), schema.get("level", "expert"),
+            path,
+            schema["title"],
+            schema.get("description", ""),
+            schema.get("unit", ""),
+            schema.get("level", "expert"),
             controls,
         )
 
@@ -298,6 +310,14 @@ class SettingsForm:
         own = tuple(p for p in self.problems if p.loc in {(path,), (path, "name")})
         return Block(path, title, self._chosen(path), BLOCKS[path], tuple(self._filled(fields)), own)
 
+    def forget_defaults(self, path: str) -> None:
+        """Drop the texts that only stand there as defaults of the row that was chosen before this one."""
+        before = self.texts.get(f"{path}.was", "")
+        for field in _all_fields().get(f"{path}={before}", ()):
+            for control in field.controls:
+                if _same(self.texts.get(control.name, ""), control.default):
+                    self.texts.pop(control.name, None)
+
     def fields(self, level: str = "") -> list[FormField]:
         """The settings outside the blocks, of one disclosure level or all."""
         return [f for f in self._filled(_all_fields()[""]) if not level or f.level == level]
@@ -309,6 +329,20 @@ class SettingsForm:
             mine = tuple(p for p in self.problems if _belongs(p, field.path))
             hint = f"{as_text(preset.get(field.path)) or '–'} ({self.effort.label})" if field.path in BY_EFFORT else ""
             yield replace(field, controls=controls, problems=mine, placeholder=hint or "automatic")
+
+
+def sentence(problem: Problem) -> str:
+    """A problem's message without the path that it begins with."""
+    text = problem.message.removeprefix(".".join(map(str, problem.loc)) + ": ")
+    return text[:1].upper() + text[1:]
+
+
+def label_of(path: str) -> str:
+    """The label of the setting (or the catalog choice) at a dotted path; the path itself if there is none."""
+    if path in BLOCKS:
+        return TrainSettings.model_fields[path].title or path
+    fields = (f for group in _all_fields().values() for f in group if path == f.path or path.startswith(f.path + "."))
+    return next((f.label for f in fields), path)
 
 
 def _belongs(problem: Problem, path: str) -> bool:

@@ -48,7 +48,7 @@ def resolved(job: Job) -> list[tuple[str, list[Value]]]:
 def _value(field: Any, values: dict[str, Any], defaults: dict[str, Any], effort: str) -> Value:
     value = values.get(field.path)
     origin = "default" if value == defaults.get(field.path) else "chosen"
-    if effort and field.path in BY_EFFORT:
+    if effort and field.path in BY_EFFORT and value is not None:
         origin = EFFORTS[effort].label
-    text = "automatic" if value is None else shown(value)
+    text = ("–" if field.path in BY_EFFORT else "automatic") if value is None else shown(value)
     return Value(field.path, field.label, text, field.unit if value is not None else "", origin)

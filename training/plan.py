@@ -50,7 +50,6 @@ class Plan:
     warnings: tuple[str, ...]
     changes: tuple[Change, ...]
     last: Job | None
-    ahead: int
 
     @property
     def points(self) -> str:
@@ -58,11 +57,6 @@ class Plan:
         most = max(self.curve, default=1.0) or 1.0
         last = max(1, len(self.curve) - 1)
         return " ".join(f"{i * 240 / last:.1f},{54 - 52 * value / most:.1f}" for i, value in enumerate(self.curve))
-
-    @property
-    def warmup(self) -> int:
-        """Updates until the full rate."""
-        return next((i for i, v in enumerate(self.curve) if v >= 1.0), 0) * max(1, self.updates) // max(1, len(self.curve))
 
 
 def updates_for(settings: TrainSettings, rows: int) -> tuple[int, float]:
@@ -80,41 +74,51 @@ def make(settings: TrainSettings, model: ModelVersion | None, data: DatasetVersi
         return None
     updates, epochs = updates_for(settings, data.rows_train)
     step = max(1, updates // CURVE_POINTS)
-    curve = tuple(settings.lr_schedule.multiplier(i, updates) for i in range(0, updates, step))
+    schedule: Any = settings.lr_schedule  # one of the catalog's; all of them have a multiplier
+    curve = tuple(schedule.multiplier(i, updates) for i in range(0, updates, step))
     last = Job.objects.visible_to(user).present().filter(kind=Job.Kind.TRAIN).first()
-    per_epoch = (data.report or {}).get("trained_tokens")
     disk = _disk(settings, model)
     rows_per_update = settings.batch_size * settings.grad_accumulation_steps
+    seconds, tokens = _measured(_last_like(settings, model, data), updates, rows_per_update)
     return Plan(
-        rows=data.rows_train, rows_per_update=rows_per_update, updates=updates, epochs=epochs,
-        tokens=round(per_epoch * epochs) if per_epoch else None,
-        seconds=_seconds(updates, rows_per_update, settings, model, data),
-        disk=disk, free=free_bytes(), curve=curve, rate=settings.learning_rate,
-        warnings=tuple(_warnings(settings, model, data, updates, disk)),
+        rows=data.rows_train,
+        rows_per_update=rows_per_update,
+        updates=updates,
+        epochs=epochs,
+        tokens=tokens,
+        seconds=seconds,
+        disk=disk,
+        free=free_bytes(),
+        curve=curve,
+        rate=settings.learning_rate,
+        warnings=tuple(_warnings(settings, data, updates, disk)),
         changes=tuple(differences(last.settings, settings.model_dump(mode="json"))) if last else (),
-        last=last, ahead=Job.objects.filter(resource=Job.Resource.DEVICE).active().count() + _waiting(),
+        last=last,
     )
 
 
-def _waiting() -> int:
-    return Job.objects.waiting().filter(resource=Job.Resource.DEVICE).count()
-
-
-def _seconds(
-    updates: int, rows: int, settings: TrainSettings, model: ModelVersion | None, data: DatasetVersion
-) -> float | None:
-    """From the speed of the newest training here with the same model, data, length and kind of adapter."""
+def _last_like(settings: TrainSettings, model: ModelVersion | None, data: DatasetVersion) -> Job | None:
+    """The newest training that ended well with the same model, data, sequence length and kind of adapter."""
     past = Job.objects.filter(
-        kind=Job.Kind.TRAIN, state=JobState.SUCCEEDED, model_version=model, dataset_version=data,
-        settings__max_seq_length=settings.max_seq_length, settings__adapter__name=settings.adapter.name,
-    ).order_by("-ended_at")
-    job = past.first()
-    if job is None or not job.step or not job.started_at or not job.ended_at:
-        return None
-    # Median-like: the whole run over its updates, scaled by the rows of an update.
-    each = (job.ended_at - job.started_at).total_seconds() / job.step
-    before = int(job.settings.get("batch_size", 4)) * int(job.settings.get("grad_accumulation_steps", 1))
-    return each * updates * rows / max(1, before)
+        kind=Job.Kind.TRAIN,
+        state=JobState.SUCCEEDED,
+        model_version=model,
+        dataset_version=data,
+        settings__max_seq_length=settings.max_seq_length,
+        settings__adapter__name=settings.adapter.name,
+    )
+    return past.exclude(step=0).order_by("-ended_at").first()
+
+
+def _measured(past: Job | None, updates: int, rows: int) -> tuple[float | None, int | None]:
+    """Seconds and trained tokens of ``updates`` updates of ``rows`` rows, from what ``past`` took for its own."""
+    if past is None or not past.started_at or not past.ended_at:
+        return None, None
+    before = int(past.settings.get("batch_size", 4)) * int(past.settings.get("grad_accumulation_steps", 1))
+    share = updates * rows / (past.step * max(1, before))
+    counted = Metric.objects.filter(job=past, name="trained_tokens").values_list("last_value", flat=True).first()
+    tokens = round(counted * share) if counted else None
+    return (past.ended_at - past.started_at).total_seconds() * share, tokens
 
 
 def _disk(settings: TrainSettings, model: ModelVersion | None) -> int | None:
@@ -136,18 +140,23 @@ def adapter_parameters(settings: TrainSettings, model: ModelVersion) -> int | No
     head = about.get("head_dim") or hidden // heads
     out, kv = heads * head, about.get("num_key_value_heads", heads) * head
     sizes = {
-        "q_proj": hidden + out, "k_proj": hidden + kv, "v_proj": hidden + kv, "o_proj": out + hidden,
-        "gate_proj": hidden + inner, "up_proj": hidden + inner, "down_proj": inner + hidden,
+        "q_proj": hidden + out,
+        "k_proj": hidden + kv,
+        "v_proj": hidden + kv,
+        "o_proj": out + hidden,
+        "gate_proj": hidden + inner,
+        "up_proj": hidden + inner,
+        "down_proj": inner + hidden,
     }
     asked = settings.adapter.model_dump()
     keys = {key.split(".")[-1] for key in asked.get("keys") or sizes}
     layers = asked.get("num_layers", -1)
-    return asked.get("rank", 0) * sum(sizes.get(key, 0) for key in keys) * (blocks if layers < 0 else min(layers, blocks))
+    return (
+        asked.get("rank", 0) * sum(sizes.get(key, 0) for key in keys) * (blocks if layers < 0 else min(layers, blocks))
+    )
 
 
-def _warnings(
-    settings: TrainSettings, model: ModelVersion | None, data: DatasetVersion, updates: int, disk: int | None
-) -> list[str]:
+def _warnings(settings: TrainSettings, data: DatasetVersion, updates: int, disk: int | None) -> list[str]:
     found = []
     if not data.rows_valid:
         found.append("This data set has no validation rows: you will not see whether it learns or memorises.")
@@ -163,7 +172,8 @@ def _warnings(
         found.append(f"A rate of {settings.learning_rate:g} is low for SGD; 1e-2 is a usual start.")
     if disk is not None and disk > free_bytes():
         found.append(
-            f"The checkpoints may not fit on the disk beyond its reserve of {env().reserve_gb:g} GB. Keep fewer, or free space."
+            f"The checkpoints may not fit on the disk beyond its reserve of {env().reserve_gb:g} GB. "
+            "Keep fewer, or free space."
         )
     return found
 

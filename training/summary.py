@@ -10,22 +10,42 @@ from typing import Any
 from django.db.models import OuterRef, Subquery
 from django.utils import timezone
 
+from training.charts import remaining
 from training.engine.catalog.adapters import ADAPTERS
 from training.models import Job, Metric, MetricPoint
-from training.charts import remaining
 from training.states import JobState
 
 CURVES = (
-    "train_loss", "val_loss", "learning_rate", "grad_norm", "tokens_per_second", "peak_memory_gb", "memory_gb",
-    "epoch", "trained_tokens",
+    "train_loss",
+    "val_loss",
+    "learning_rate",
+    "grad_norm",
+    "tokens_per_second",
+    "peak_memory_gb",
+    "memory_gb",
+    "epoch",
+    "trained_tokens",
 )
 
 #: What a reason code means to a person, by the code or its first part; shown after the state.
 REASONS = {
-    "config": "settings", "data": "data", "model": "model", "memory": "out of memory", "diverged": "diverged",
-    "storage": "disk", "lost": "process lost", "poisoned": "fails at the same step", "bug": "internal error",
-    "cancelled": "cancelled", "stop": "by a person", "drained": "service restarted",
+    "config": "settings",
+    "data": "data",
+    "model": "model",
+    "memory": "out of memory",
+    "diverged": "diverged",
+    "storage": "disk",
+    "lost": "process lost",
+    "poisoned": "fails at the same step",
+    "bug": "internal error",
+    "cancelled": "cancelled",
+    "stopped": "",
+    "paused": "",
+    "drained": "service restarted",
 }
+
+#: Families of failures that the same settings would only repeat.
+HOPELESS = frozenset({"config", "data", "model", "diverged"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +88,11 @@ class Summary:
         return reason_words(code) if code and self.job.state != JobState.SUCCEEDED else ""
 
     @property
+    def is_worth_resuming(self) -> bool:
+        """Whether the same settings may do better another time: not when settings, data or model are wrong."""
+        return self.job.is_resumable and self.job.reason.split(".")[0] not in HOPELESS
+
+    @property
     def is_asked_to_end(self) -> bool:
         """Somebody pressed a button and the worker has not acted on it yet."""
         return self.job.stop_wanted and self.job.state in {JobState.STARTING, JobState.RUNNING}
@@ -98,7 +123,8 @@ class Summary:
 
 def reason_words(code: str) -> str:
     """A reason code such as ``data.rows`` in words."""
-    return REASONS.get(code) or REASONS.get(code.split(".")[0]) or code.replace(".", " ").replace("_", " ")
+    family = code.split(".", maxsplit=1)[0]
+    return REASONS.get(code, REASONS.get(family, code.replace(".", " ").replace("_", " ")))
 
 
 def summaries(jobs: Iterable[Job]) -> list[Summary]:

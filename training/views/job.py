@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -25,13 +24,20 @@ from training.views.jobs import back
 from training.views.series import visible_job
 
 TABS = {
-    "overview": "Overview", "charts": "Charts", "samples": "Samples", "logs": "Log", "checkpoints": "Checkpoints",
+    "overview": "Overview",
+    "charts": "Charts",
+    "samples": "Samples",
+    "logs": "Log",
+    "checkpoints": "Checkpoints",
     "config": "Configuration",
 }
 IMPORT_TABS = ("overview", "logs", "config")
 ACTIONS = {
-    "stop": services.request_stop, "pause": services.request_pause, "kill": services.request_kill,
-    "resume": services.resume, "restore": services.restore,
+    "stop": services.request_stop,
+    "pause": services.request_pause,
+    "kill": services.request_kill,
+    "resume": services.resume,
+    "restore": services.restore,
 }
 NEWEST_SAMPLES = 3
 
@@ -172,7 +178,11 @@ def _charts(about: Summary) -> dict[str, Any]:
 
 
 BODIES = {
-    "overview": _overview, "charts": _charts, "samples": _samples, "logs": _log, "checkpoints": _checkpoints,
+    "overview": _overview,
+    "charts": _charts,
+    "samples": _samples,
+    "logs": _log,
+    "checkpoints": _checkpoints,
     "config": _config,
 }
 
@@ -201,8 +211,7 @@ def rename(request: HttpRequest, job_id: UUID) -> HttpResponse:
 def delete(request: HttpRequest, job_id: UUID) -> HttpResponse:
     """Put the job into the trash; the list then offers to undo it."""
     row = services.delete(request.user, visible_job(request.user, job_id))
-    messages.success(request, f"{row} was put into the trash.", extra_tags=f"undo:{reverse('job_act', args=[row.pk, 'restore'])}")
-    return redirect("jobs")
+    return redirect(f"{reverse('jobs')}?trashed={row.pk}")
 
 
 __all__ = ["Failure", "act", "delete", "head", "job", "rename"]

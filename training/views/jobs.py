@@ -32,15 +32,29 @@ FILTERS = {
 }
 #: Column of the list → what it is sorted by; a metric's name stands for its best or newest value.
 SORTS: dict[str, Any] = {
-    "number": "number", "name": "name", "state": "state", "model": "model_version__model__name",
-    "data": "dataset_version__dataset__name", "progress": "progress", "when": "created_at",
-    "best": ("val_loss", "best_value"), "speed": ("tokens_per_second", "last_value"),
+    "number": "number",
+    "name": "name",
+    "state": "state",
+    "model": "model_version__model__name",
+    "data": "dataset_version__dataset__name",
+    "progress": "progress",
+    "when": "created_at",
+    "best": ("val_loss", "best_value"),
+    "speed": ("tokens_per_second", "last_value"),
     "memory": ("peak_memory_gb", "last_value"),
 }
 COLUMNS = (
-    ("state", "State", False), ("name", "Job", False), ("model", "Model", False), ("data", "Data", False),
-    ("", "Method", False), ("progress", "Progress", False), ("best", "Best val", True), ("", "Against start", True),
-    ("speed", "Tok/s", True), ("memory", "Peak GB", True), ("when", "Made", False),
+    ("state", "State", False),
+    ("name", "Job", False),
+    ("model", "Model", False),
+    ("data", "Data", False),
+    ("", "Method", False),
+    ("progress", "Progress", False),
+    ("best", "Best val", True),
+    ("", "Against start", True),
+    ("speed", "Tok/s", True),
+    ("memory", "Peak GB", True),
+    ("when", "Made", False),
 )
 BULK = {"stop": services.request_stop, "resume": services.resume, "delete": services.delete}
 
@@ -61,10 +75,19 @@ def job_list(request: HttpRequest) -> HttpResponse:
             "filters": [(key, label) for key, (label, _) in FILTERS.items()],
             "kinds": Job.Kind.choices,
             "asked": asked,
+            "undo": _trashed(request),
             "is_filtered": any(asked.get(key) for key in ("q", "state", "kind")),
             "may_edit": allows(request.user, Role.EDITOR),
         },
     )
+
+
+def _trashed(request: HttpRequest) -> Job | None:
+    """The job that was just thrown away, so that the page can offer to undo it."""
+    wanted = request.GET.get("trashed", "")
+    rows = Job.objects.visible_to(request.user).exclude(deleted_at=None)
+    found: Job | None = rows.filter(pk=wanted).first() if _is_uuid(wanted) else None
+    return found
 
 
 def _found(request: HttpRequest) -> QuerySet[Job]:
@@ -103,7 +126,9 @@ def _columns(asked: str) -> list[dict[str, Any]]:
     heads = []
     for key, label, is_number in COLUMNS:
         now = {f"{key}": "ascending", f"-{key}": "descending"}.get(asked, "none") if key else ""
-        heads.append({"key": key, "label": label, "num": is_number, "now": now, "next": f"-{key}" if asked == key else key})
+        heads.append(
+            {"key": key, "label": label, "num": is_number, "now": now, "next": f"-{key}" if asked == key else key}
+        )
     return heads
 
 
@@ -138,7 +163,9 @@ def bulk(request: HttpRequest) -> HttpResponse:
 def back(request: HttpRequest, otherwise: str) -> str:
     """The address in the form's ``next`` if it is one of ours, else ``otherwise``."""
     wanted = request.POST.get("next", "")
-    return wanted if wanted.startswith("/") and url_has_allowed_host_and_scheme(wanted, allowed_hosts=None) else otherwise
+    return (
+        wanted if wanted.startswith("/") and url_has_allowed_host_and_scheme(wanted, allowed_hosts=None) else otherwise
+    )
 
 
 def _is_uuid(text: str) -> bool:

@@ -20,7 +20,7 @@ from registry.models import ModelVersion
 from training import plan, services, validation
 from training.engine import SCHEMA
 from training.engine.errors import Problem
-from training.forms import BLOCKS, EFFORTS, SettingsForm, prefilled
+from training.forms import BLOCKS, BY_EFFORT, EFFORTS, SettingsForm, label_of, prefilled, sentence
 from training.models import DatasetVersion, Job
 from training.views.series import visible_job
 
@@ -73,7 +73,9 @@ def block(request: HttpRequest, path: str) -> HttpResponse:
     require(request.user, Role.EDITOR)
     if path not in BLOCKS:
         raise NotFound("catalog.unknown", f"There is no catalog '{path[:40]}'.", "Reload the page.")
-    return render(request, "training/_block.html", {"block": SettingsForm(_texts(request)).block(path)})
+    form = SettingsForm(_texts(request))
+    form.forget_defaults(path)
+    return render(request, "training/_block.html", {"block": form.block(path)})
 
 
 def _start(request: HttpRequest) -> HttpResponse:
@@ -130,8 +132,11 @@ def _planned(request: HttpRequest, texts: Mapping[str, str], choices: Choices, f
     model, data = choices.model, choices.dataset
     made = plan.make(form.settings, model, data, request.user) if form.settings else None
     name = validation.training_name(model, data) if model and data else ""
+    device = Job.objects.filter(resource=Job.Resource.DEVICE)
     return {
         "form": form,
+        "ahead": device.active().count() + device.waiting().count(),
+        "by_effort": [field for field in form.fields() if field.path in BY_EFFORT],
         "plan": made,
         "choices": choices,
         "is_valid": valid,
@@ -141,7 +146,9 @@ def _planned(request: HttpRequest, texts: Mapping[str, str], choices: Choices, f
     }
 
 
-def _copies(request: HttpRequest, texts: Mapping[str, str], choices: Choices, form: SettingsForm) -> list[dict[str, str]]:
+def _copies(
+    request: HttpRequest, texts: Mapping[str, str], choices: Choices, form: SettingsForm
+) -> list[dict[str, str]]:
     """The request as JSON, as a call of the API, and as a run of the engine alone."""
     if form.settings is None or choices.model is None or choices.dataset is None:
         return []
@@ -227,8 +234,8 @@ def _chosen(rows: list[Any], wanted: str | None) -> Any:
 def _placed(problem: Problem) -> dict[str, str]:
     """A problem as a line of the summary, with the id of the control it belongs to."""
     path = ".".join(map(str, problem.loc))
-    id_, label = PLACES.get(path, ("f-" + path.replace(".", "-") if path else "", path))
-    return {"id": id_, "label": label, "message": problem.message, "hint": problem.hint}
+    id_, label = PLACES.get(path, ("f-" + path.replace(".", "-") if path else "", label_of(path)))
+    return {"id": id_, "label": label, "message": sentence(problem), "hint": problem.hint}
 
 
 def _beside(problems: list[Problem]) -> dict[str, Problem]:

@@ -10,8 +10,8 @@ from uuid import UUID
 from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 
 from mlxplatform.core.errors import NotFound
-from training.models import Job
 from training.charts import MOST_BUCKETS, curves, marks
+from training.models import Job
 
 LOG_BLOCK = 256 << 10  # bytes in one answer
 
@@ -50,7 +50,7 @@ def log(request: HttpRequest, job_id: UUID) -> HttpResponseBase:
     path = job.run_dir.attempt(n).stdout
     if "download" in request.GET and path.is_file():
         name = f"job-{job.number}-attempt-{n}.log"
-        return FileResponse(open(path, "rb"), as_attachment=True, filename=name, content_type="text/plain")  # noqa: SIM115
+        return FileResponse(open(path, "rb"), as_attachment=True, filename=name, content_type="text/plain")
     block, begin, size = read_log(path, _signed(request, "from"), before=request.GET.get("before") == "1")
     text = block.decode("utf-8", "replace")
     answer = JsonResponse({"from": begin, "next": begin + len(block), "size": size, "text": text})

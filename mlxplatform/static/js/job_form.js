@@ -67,6 +67,9 @@ document.addEventListener("click", (event) => {
   if (button) reset(button.closest(".setting"));
 });
 document.addEventListener("htmx:load", (event) => {
+  for (const preset of document.querySelectorAll("#plan [data-placeholder]")) {
+    document.getElementById(preset.dataset.for)?.setAttribute("placeholder", preset.dataset.placeholder);
+  }
   for (const hidden of event.detail.elt.querySelectorAll?.("[data-needs-js]") ?? []) hidden.hidden = false;
   mark();
 });
