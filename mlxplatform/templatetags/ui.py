@@ -82,7 +82,7 @@ def field(bound: BoundField, unit: str = "", about: str = "", origin: str = "") 
     """
     ids = [f"{bound.auto_id}_{part}" for part, there in (("hint", bound.help_text), ("error", bound.errors)) if there]
     widget = bound.field.widget
-    attrs = {"aria-describedby": " ".join(ids)} if ids else {}
+    attrs: dict[str, str | bool] = {"aria-describedby": " ".join(ids)} if ids else {}
     if bound.errors:
         attrs["aria-invalid"] = "true"
     kind = "group" if isinstance(widget, RadioSelect | CheckboxSelectMultiple) else "text"

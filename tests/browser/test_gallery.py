@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.axe import violations
 
@@ -88,6 +88,27 @@ def test_a_toast_is_announced(chromium: Browser, gallery_url: str) -> None:
     page.evaluate(
         "document.dispatchEvent(new CustomEvent('toast', {detail: {text: 'Moved to the trash.', undo: '/undo'}}))"
     )
-    page.wait_for_function("document.getElementById('announce').textContent === 'Moved to the trash.'")
+    expect(page.locator("#announce")).to_have_text("Moved to the trash.")
     assert page.locator(".toast button").all_inner_texts() == ["Undo", "Close"]
+    page.context.close()
+
+
+def test_a_morph_keeps_folds_focus_and_charts(chromium: Browser, gallery_url: str) -> None:
+    page, _ = visit(chromium, gallery_url)
+    page.click("details.fold > summary")
+    page.fill("#id_notes", "half a thought")
+    page.evaluate(
+        """async () => {
+            const fresh = new DOMParser().parseFromString(await (await fetch("/")).text(), "text/html");
+            fresh.querySelector("[data-focus]").remove(); // new errors rightly take the focus
+            const main = document.querySelector("main");
+            const morph = { swapStyle: "morph:outerHTML" };
+            window.htmx.swap(main, fresh.querySelector("main").outerHTML, morph, { contextElement: main });
+        }"""
+    )
+    page.wait_for_selector(".error-summary", state="detached")
+    page.wait_for_selector("details.fold[open]")
+    assert page.input_value("#id_notes") == "half a thought"
+    assert page.evaluate("document.activeElement.id") == "id_notes"
+    assert page.locator("#loss canvas").count() == 1
     page.context.close()

@@ -30,7 +30,6 @@ class Chart {
   }
 
   get height() { return this.host.classList.contains("tall") ? 280 : 160; }
-
   writeUrl() {
     const plain = this.weight === Number(this.set.smooth ?? 0) && !this.log && !this.zoom;
     writeView(this.root.id, plain ? null : this);
@@ -45,10 +44,11 @@ class Chart {
     slider?.addEventListener("input", () => { this.weight = Number(slider.value); show(); this.draw(); });
     slider?.addEventListener("change", () => this.writeUrl());
     const log = act("log");
-    log?.setAttribute("aria-pressed", String(this.log));
+    const pressed = () => log?.setAttribute("aria-pressed", String(this.log));
+    pressed();
     log?.addEventListener("click", () => {
       this.log = !this.log;
-      log.setAttribute("aria-pressed", String(this.log));
+      pressed();
       this.writeUrl();
       this.rebuild();
     });
@@ -111,7 +111,7 @@ class Chart {
     } else if (frame.t === "metric") {
       for (const key of this.keys) if (key in frame.values) this.series.get(key).put(frame.step, frame.values[key]);
     } else if (frame.checkpoint !== undefined) {
-      this.marks.checkpoint = [...(this.marks.checkpoint ?? []), frame.checkpoint];
+      this.marks.checkpoint = [...(this.marks.checkpoint ?? []), frame.checkpoint.step];
     }
     this.pending ??= requestAnimationFrame(() => {
       this.pending = undefined;

@@ -50,6 +50,7 @@ class Log {
     this.reading = true;
     try {
       const page = await this.fetch(from);
+      if (page.size < (this.next ?? 0)) { this.restart(); return; }
       if (this.next === null) { this.first = page.from; this.olderButton(); }
       this.next = page.next;
       this.append(lines(page.text));
@@ -57,9 +58,17 @@ class Log {
       this.again ||= page.next < page.size && page.text !== "";
     } catch (error) {
       this.note(`The log could not be read (${error.message}).`);
+    } finally {
+      this.reading = false;
     }
-    this.reading = false;
     if (this.again) { this.again = false; this.ring(); }
+  }
+
+  /** A shorter file is another one: a new attempt began its own log. */
+  restart() {
+    this.view.replaceChildren();
+    this.next = null;
+    this.ring();
   }
 
   /** The doorbell: read soon, together with whatever else comes within the pause. */

@@ -188,8 +188,11 @@ document.addEventListener("toast", (event) => toast(event.detail));
 addEventListener("pageshow", release);
 setInterval(showTimes, 5000);
 if (window.Idiomorph) {
-  // A swap must not fold what a person unfolded, nor close an open dialog.
-  window.Idiomorph.defaults.callbacks.beforeAttributeUpdated = (name, node) => !(name === "open" && node.matches("details, dialog"));
+  // A swap must not fold what a person unfolded, close a dialog, take what is being typed, or wipe what a script drew.
+  const { defaults } = window.Idiomorph;
+  defaults.ignoreActiveValue = true;
+  defaults.callbacks.beforeAttributeUpdated = (name, node) => !(name === "open" && node.matches("details, dialog"));
+  defaults.callbacks.beforeNodeMorphed = (node) => !node.matches?.("[data-chart], [data-log]");
 }
 for (const hidden of all("[data-needs-js]")) hidden.hidden = false;
 showTheme();
