@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.db import transaction
 from django.test import Client
 from django.utils import timezone
 
@@ -22,9 +24,12 @@ pytestmark = pytest.mark.django_db
 TABS = ["", "charts/", "samples/", "logs/", "checkpoints/", "config/"]
 
 
-@pytest.fixture
-def made() -> dict[str, Any]:
-    return seed.fill()
+@pytest.fixture(scope="module")
+def made(django_db_setup: None, django_db_blocker: Any) -> Iterator[dict[str, Any]]:
+    """The rows of a month, made once; each test's own changes are rolled back inside of them."""
+    with django_db_blocker.unblock(), transaction.atomic():
+        yield seed.fill()
+        transaction.set_rollback(True)
 
 
 @pytest.fixture
@@ -50,6 +55,7 @@ def text(client: Client, url: str, **query: str) -> str:
 
 
 def test_an_empty_home_offers_ways_to_start(client: Client) -> None:
+    Job.objects.all().delete()
     client.force_login(make_user("eve", Role.EDITOR))
     page = text(client, "/")
     assert "How do you want to start?" in page
