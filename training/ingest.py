@@ -26,6 +26,8 @@ from training.states import AttemptState, JobState
 log = logging.getLogger(__name__)
 
 BLOCK = 2 * MAX_LINE  # bytes read at once
+JOB_COLUMNS = ("state", "fence", "total_steps", "reason", "message", "hint")  # without the large JSON ones
+ATTEMPT_COLUMNS = ("job_id", "n", "fence", "state", "reason", "pid", "step", "first_step")
 MAX_LOGS = 200  # log lines of one batch that become events; all of them stand in the raw log
 MAX_TEXT = 8000  # characters
 ESCAPES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|[@-_])")
@@ -41,6 +43,7 @@ class Tail:
         self._fence = attempt.fence
         self._path = attempt.folder.journal
         self.offset = attempt.journal_offset
+        self._curves: Curves | None = None  # only this tail writes them as long as it holds the fence
 
     def pull(self) -> bool:
         """Write the next complete lines; False when there are none.
@@ -50,9 +53,12 @@ class Tail:
         events, offset = read(self._path, self.offset, BLOCK)
         if offset == self.offset:
             return False
+        curves, self._curves = self._curves, None  # what a failed batch has touched is read anew
         try:
             with transaction.atomic():
-                self._batch().write(events, offset)
+                batch = self._batch(curves)
+                batch.write(events, offset)
+            self._curves = batch.curves
         except (Conflict, OperationalError):
             raise
         except Exception:
@@ -61,8 +67,8 @@ class Tail:
         self.offset = offset
         return True
 
-    def _batch(self) -> _Batch:
-        return _Batch.begin(self._job_id, self._attempt_id, self._fence, self.offset)
+    def _batch(self, curves: Curves | None = None) -> _Batch:
+        return _Batch.begin(self._job_id, self._attempt_id, self._fence, self.offset, curves)
 
     def _one_by_one(self, events: list[Event], offset: int) -> None:
         """Write what can be written and leave out the rest: a single line must not hold up the whole job."""
@@ -100,13 +106,14 @@ class _Batch:
     logs: int = 0
 
     @classmethod
-    def begin(cls, job_id: Any, attempt_id: Any, fence: int, offset: int) -> _Batch:
+    def begin(cls, job_id: Any, attempt_id: Any, fence: int, offset: int, curves: Curves | None) -> _Batch:
         """Load what the batch changes. Raises Conflict under an old fence or at another offset."""
-        job = Job.objects.select_for_update().filter(pk=job_id, fence=fence).first()
-        attempt = Attempt.objects.filter(pk=attempt_id, fence=fence, journal_offset=offset).first()
+        jobs = Job.objects.select_for_update().filter(pk=job_id, fence=fence)
+        attempts = Attempt.objects.filter(pk=attempt_id, fence=fence, journal_offset=offset)
+        job, attempt = jobs.only(*JOB_COLUMNS).first(), attempts.only(*ATTEMPT_COLUMNS).first()
         if job is None or attempt is None:
             raise Conflict("state.fenced", "Another worker has taken this job over.", "Nothing was written.")
-        return cls(job, attempt, fence, Curves.of(job_id))
+        return cls(job, attempt, fence, curves or Curves.of(job_id))
 
     def write(self, events: list[Event], offset: int) -> None:
         for event in events:
@@ -121,6 +128,7 @@ class _Batch:
                 f"{self.curves.refused} values were left out: bad name, more than 64 curves, or a step that was there."
             )
             self.tell("log", level="warning", message=message)
+            self.curves.refused = 0
         self.flush()
         now = timezone.now()
         columns = {"journal_offset": offset, "heartbeat_at": now, **self.attempt_columns}

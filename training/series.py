@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
@@ -70,16 +70,17 @@ class Curves:
             return
         for name in {p.name for p in self._accepted} - set(self.metrics):
             self.metrics[name] = Metric.objects.create(job_id=self.job_id, name=name)
-        MetricPoint.objects.bulk_create(
-            MetricPoint(metric=self.metrics[p.name], step=p.step, value=p.value, t=p.t) for p in self._accepted
-        )
         touched = {}
         for point in self._accepted:
             metric = touched[point.name] = self.metrics[point.name]
             metric.last_step, metric.last_value = point.step, point.value
             if point.value is not None and (metric.best_value is None or point.value < metric.best_value):
                 metric.best_step, metric.best_value = point.step, point.value
-        Metric.objects.bulk_update(touched.values(), ["last_step", "last_value", "best_step", "best_value"])
+        _many(INSERT_POINT, [(self.metrics[p.name].pk, p.step, p.value, p.t) for p in self._accepted])
+        _many(
+            UPDATE_METRIC,
+            [(m.last_step, m.last_value, m.best_step, m.best_value, m.pk) for m in touched.values()],
+        )
         _roll_up([(self.metrics[p.name].pk, p.step, p.value) for p in self._accepted])
         self._accepted = []
 
@@ -127,68 +128,64 @@ def _roll_up(points: Iterable[tuple[int, int, float | None]], first_bucket: dict
 
     ``first_bucket``: of each size, buckets before this one are complete and stay untouched.
     """
-    buckets: dict[tuple[int, int, int], MetricRollup] = {}
+    buckets: dict[tuple[int, int, int], _Bucket] = {}
     for metric_id, step, value in points:
         for size in ROLLUP_SIZES:
             key = (metric_id, size, step // size)
-            if first_bucket is not None and key[2] < first_bucket[size]:
-                continue
-            if key not in buckets:
-                buckets[key] = MetricRollup(metric_id=metric_id, size=size, bucket=key[2])
-            _merge(
-                buckets[key],
-                MetricRollup(
-                    low=value, high=value, last=value, last_step=step, n=int(value is not None), total=value or 0.0
-                ),
-            )
-    if not buckets:
-        return
-    for row in _stored(buckets):
-        key = (row.metric_id, row.size, row.bucket)
-        _merge(row, buckets[key])
-        buckets[key] = row
-    MetricRollup.objects.bulk_create(
-        [_copy(row) for row in buckets.values()],
-        update_conflicts=True,
-        unique_fields=["metric", "size", "bucket"],
-        update_fields=["low", "high", "total", "n", "last", "last_step"],
-    )
+            if first_bucket is None or key[2] >= first_bucket[size]:
+                buckets.setdefault(key, _Bucket()).add(step, value)
+    _many(UPSERT_ROLLUP, [(*key, *bucket.row) for key, bucket in buckets.items()])
 
 
-def _stored(keys: Iterable[tuple[int, int, int]]) -> Iterable[MetricRollup]:
-    """The rows of the database among ``keys``."""
-    wanted = set(keys)
-    metrics = {metric for metric, _, _ in wanted}
-    ranges = Q()
-    for size in ROLLUP_SIZES:
-        numbers = [bucket for _, s, bucket in wanted if s == size]
-        if numbers:
-            ranges |= Q(size=size, bucket__gte=min(numbers), bucket__lte=max(numbers))
-    rows = MetricRollup.objects.filter(ranges, metric_id__in=metrics)
-    return [row for row in rows if (row.metric_id, row.size, row.bucket) in wanted]
+@dataclass(slots=True)
+class _Bucket:
+    """What new points add to a bucket."""
+
+    low: float | None = None
+    high: float | None = None
+    total: float = 0.0
+    n: int = 0
+    last: float | None = None
+    last_step: int = 0
+
+    def add(self, step: int, value: float | None) -> None:
+        self.last, self.last_step = value, step
+        if value is None:
+            return
+        self.low = value if self.low is None else min(self.low, value)
+        self.high = value if self.high is None else max(self.high, value)
+        self.total += value
+        self.n += 1
+
+    @property
+    def row(self) -> tuple[float | None, ...]:
+        return self.low, self.high, self.total, self.n, self.last, self.last_step
 
 
-def _merge(into: MetricRollup, later: MetricRollup) -> None:
-    """Add a later stretch to a bucket."""
-    into.low = _least(into.low, later.low)
-    into.high = _greatest(into.high, later.high)
-    into.total += later.total
-    into.n += later.n
-    into.last, into.last_step = later.last, later.last_step
+# Plain SQL, the same on SQLite and PostgreSQL, for the three tables that grow with every step: through the
+# ORM one line of nine values took 29 ms of a core, which the training needs.
+_POINT, _METRIC, _ROLLUP = (table._meta.db_table for table in (MetricPoint, Metric, MetricRollup))
+INSERT_POINT = f"INSERT INTO {_POINT} (metric_id, step, value, t) VALUES (%s, %s, %s, %s)"  # noqa: S608 - our own names
+UPDATE_METRIC = f"UPDATE {_METRIC} SET last_step = %s, last_value = %s, best_step = %s, best_value = %s WHERE id = %s"  # noqa: S608
 
 
-def _least(a: float | None, b: float | None) -> float | None:
-    return min((v for v in (a, b) if v is not None), default=None)
+def _better(column: str, sign: str) -> str:
+    """The smaller or greater of what stands there and what comes, where either may be nothing."""
+    old, new = f"{_ROLLUP}.{column}", f"excluded.{column}"
+    return f"{column} = CASE WHEN {new} IS NULL OR {old} {sign} {new} THEN {old} ELSE {new} END"
 
 
-def _greatest(a: float | None, b: float | None) -> float | None:
-    return max((v for v in (a, b) if v is not None), default=None)
+UPSERT_ROLLUP = (
+    f"INSERT INTO {_ROLLUP} (metric_id, size, bucket, low, high, total, n, last, last_step) "  # noqa: S608
+    "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT (metric_id, size, bucket) DO UPDATE SET "
+    f"{_better('low', '<=')}, {_better('high', '>=')}, total = {_ROLLUP}.total + excluded.total, "
+    f"n = {_ROLLUP}.n + excluded.n, last = excluded.last, last_step = excluded.last_step"
+)
 
 
-def _copy(row: MetricRollup) -> MetricRollup:
-    """The same bucket without a key of its own, so that the upsert goes by metric, size and bucket."""
-    names = ("metric_id", "size", "bucket", "low", "high", "total", "n", "last", "last_step")
-    return MetricRollup(**{name: getattr(row, name) for name in names})
+def _many(sql: str, rows: list[Any]) -> None:
+    with connection.cursor() as cursor:
+        cursor.executemany(sql, rows)
 
 
 def rescore(job_id: Any) -> None:
