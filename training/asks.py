@@ -1,8 +1,8 @@
 """Questions that the engine answers at once: what is wrong with a file, how rows look token by token.
 
 Foreign bytes are only ever parsed in a throw-away process with bounds on time, memory and output.
-Answers are kept in ``cache/asks/`` under a hash of the question, since both sides of it never change:
-a version's folder is named by its content, an upload is never written again.
+Answers are kept in ``cache/asks/`` under a hash of the question. A version's folder is named by its
+content and never changes; a file of the server may be edited, so its size and age belong to the hash.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ class AskFailed(DomainError):  # noqa: N818 - named as its family in core.errors
 
 def validate(path: Path, *, data_format: str = "", max_problems: int = 20) -> dict[str, Any]:
     """The report on an uploaded file, as ``validate-data`` gives it. Raises Invalid, TooMuch."""
-    return ask("validate-data", {"path": str(path), "data_format": data_format, "max_problems": max_problems})
+    question = {"path": str(path), "data_format": data_format, "max_problems": max_problems}
+    return ask("validate-data", question, _stamp(path))
 
 
 def tokens(data: DatasetVersion, model: ModelVersion, **options: Any) -> dict[str, Any]:
@@ -51,10 +52,13 @@ def tokens(data: DatasetVersion, model: ModelVersion, **options: Any) -> dict[st
     return ask("tokens", {"model": str(model.folder), "data": str(data.folder), **options})
 
 
-def ask(command: str, question: dict[str, Any]) -> dict[str, Any]:
-    """The engine's answer, from the cache if it was asked before. Raises Invalid, TooMuch, AskFailed."""
+def ask(command: str, question: dict[str, Any], stamp: str = "") -> dict[str, Any]:
+    """The engine's answer, from the cache if it was asked before about the same ``stamp``.
+
+    Raises Invalid, TooMuch, AskFailed.
+    """
     config = {**question, "schema": SCHEMA}
-    text = json.dumps([command, config], sort_keys=True)
+    text = json.dumps([command, config, stamp], sort_keys=True)
     kept = env().folder("cache") / "asks" / f"{hashlib.sha256(text.encode()).hexdigest()}.json"
     try:
         answer: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
@@ -73,6 +77,15 @@ def ask(command: str, question: dict[str, Any]) -> dict[str, Any]:
     write_json(kept, answer)
     _prune(kept.parent)
     return answer
+
+
+def _stamp(path: Path) -> str:
+    """Sizes and ages of a file or of the files of a folder; "" when it cannot be read."""
+    try:
+        files = sorted(path.iterdir()) if path.is_dir() else [path]
+        return " ".join(f"{f.name}:{f.stat().st_size}:{f.stat().st_mtime_ns}" for f in files[:1000])
+    except OSError:
+        return ""
 
 
 def _run(command: str, config: dict[str, Any]) -> dict[str, Any]:
