@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from django.contrib.auth.decorators import login_not_required
 from django.urls import path
 from django.views.generic import RedirectView
 
 from mlxplatform import accounts
 
 # Django's admin has a sign-in page of its own that nothing throttles; it must not be reachable.
-_to_login = accounts.login_not_required(RedirectView.as_view(pattern_name="login", query_string=True))
+_to_login = login_not_required(RedirectView.as_view(pattern_name="login", query_string=True))
 
 urlpatterns = [
     path("admin/login/", _to_login),

@@ -151,9 +151,7 @@ class _Batch:
     def started(self, event: Event) -> None:
         self.flush()
         attempt, f = self.attempt, event.fields
-        backend = f.get("backend")
-        if isinstance(backend, dict):
-            self.attempt_columns["backend"] = _clean_value(backend)
+        self.attempt_columns["backend"] = {k: _clean_value(f[k]) for k in ("engine", "python") if k in f}
         pid = _whole(f.get("pid"))
         if attempt.pid is None and pid:
             self.attempt_columns |= {"pid": pid, "pgid": pid, "process_start": _real(f.get("process_start"))}
@@ -161,6 +159,10 @@ class _Batch:
             move(attempt, AttemptState.RUNNING, fence=self.fence)
         if self.job.state == JobState.STARTING:
             move(self.job, JobState.RUNNING, only_from={JobState.STARTING}, fence=self.fence)
+
+    def machine(self, event: Event) -> None:
+        known = {**(self.attempt.backend or {}), **self.attempt_columns.get("backend", {})}
+        self.attempt_columns["backend"] = known | _clean_value(event.fields)
 
     def phase(self, event: Event) -> None:
         name = clean(event.fields.get("name"), 40)
@@ -290,6 +292,7 @@ class _Batch:
 
 HANDLERS: dict[str, Callable[[_Batch, Event], None]] = {
     "started": _Batch.started,
+    "machine": _Batch.machine,
     "phase": _Batch.phase,
     "metrics": _Batch.metrics,
     "evaluated": _Batch.evaluated,

@@ -48,7 +48,9 @@ class Movable(Protocol):
         """Write the event of a move; called inside its transaction, after the row was updated."""
 
 
-def move(row: Any, to: str, *, only_from: set[str] | frozenset[str] | None = None, fence: int | None = None, **columns: Any) -> None:
+def move(
+    row: Any, to: str, *, only_from: set[str] | frozenset[str] | None = None, fence: int | None = None, **columns: Any
+) -> None:
     """Move ``row`` to state ``to``, setting ``columns`` with it, and record it; or raise Conflict.
 
     ``only_from`` narrows the declared source states; ``fence`` lets only the fence's holder move it.

@@ -62,8 +62,10 @@ def test_nothing_leaves_the_sandbox(source: str) -> None:
     [
         ("{% for m in messages %}{{ loop.index0 }}{{ loop.length }}{{ loop.last }}{% endfor %}", "02False12True"),
         ("{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}", MESSAGES[0]["content"]),
-        ("{% for m in messages[::-1] %}{{ m.role }}{% if loop.first %}{% continue %}{% endif %},{% endfor %}",
-         "assistantuser,"),
+        (
+            "{% for m in messages[::-1] %}{{ m.role }}{% if loop.first %}{% continue %}{% endif %},{% endfor %}",
+            "assistantuser,",
+        ),
         ("{% for k, v in messages[0].items() %}{{ k }} {% endfor %}", "role content "),
         ("{{ messages[1]|tojson }}", '{"role": "assistant", "content": "c"}'),
         ("{{ '%s-%03d' % ('a', 7) }}{{ '<'|tojson }}", 'a-007"<"'),

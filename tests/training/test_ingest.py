@@ -47,7 +47,8 @@ def payloads(attempt, kind):
 def test_started_moves_attempt_and_job(attempt):
     write(
         attempt,
-        ("started", {"pid": 4711, "process_start": 5.0, "attempt": 1, "fence": 1, "backend": {"device": "cpu"}}),
+        ("started", {"pid": 4711, "process_start": 5.0, "attempt": 1, "fence": 1, "engine": "0.1.0"}),
+        ("machine", {"backend": "cpu", "blas": "OpenBLAS", "threads": 2, "deterministic": True}),
     )
     Tail(attempt).drain()
     row = Attempt.objects.get()
@@ -56,7 +57,7 @@ def test_started_moves_attempt_and_job(attempt):
         4711,
         4711,
         5.0,
-        {"device": "cpu"},
+        {"engine": "0.1.0", "backend": "cpu", "blas": "OpenBLAS", "threads": 2, "deterministic": True},
     )
     assert job_of(attempt).state == "running"
 

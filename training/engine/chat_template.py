@@ -95,9 +95,7 @@ class _Environment(ImmutableSandboxedEnvironment):
 
     def __init__(self) -> None:
         # Without the optimizer nothing is computed while compiling, where no limit would hold.
-        super().__init__(
-            trim_blocks=True, lstrip_blocks=True, optimized=False, extensions=[_Generation, loopcontrols]
-        )
+        super().__init__(trim_blocks=True, lstrip_blocks=True, optimized=False, extensions=[_Generation, loopcontrols])
         self.filters["tojson"] = _tojson
         self.filters[_COUNTED] = self._counted
         self.filters[_BOUNDED] = self._bounded

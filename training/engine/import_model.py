@@ -115,9 +115,7 @@ def _from_gguf(source: GgufSource, part: Path, say: Reporter) -> model_folder.Or
     )
 
 
-def _result(
-    target: Path, origin: model_folder.Origin, about: models.About, files: dict[str, str]
-) -> dict[str, Any]:
+def _result(target: Path, origin: model_folder.Origin, about: models.About, files: dict[str, str]) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "path": str(target),

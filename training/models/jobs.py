@@ -159,7 +159,9 @@ class Attempt(models.Model):
     backend = models.JSONField(default=dict, help_text="Device, BLAS and versions it ran on.")
     first_step = models.PositiveIntegerField(default=0, help_text="Step it went on from.")
     step = models.PositiveIntegerField(default=0)
-    journal_offset = models.PositiveBigIntegerField(default=0, help_text="Bytes of the journal that are in the database.")
+    journal_offset = models.PositiveBigIntegerField(
+        default=0, help_text="Bytes of the journal that are in the database."
+    )
     heartbeat_at = models.DateTimeField(null=True)
     progress_at = models.DateTimeField(null=True)
     exit_code = models.IntegerField(null=True)
@@ -174,7 +176,7 @@ class Attempt(models.Model):
     def __str__(self) -> str:
         return f"{self.job} attempt {self.n}"
 
-    def record_move(self, frm: str, to: str) -> None:
+    def record_move(self, _frm: str, to: str) -> None:
         """Append the event of an attempt's move; called by move() inside its transaction."""
         payload = {"attempt": self.n, "attempt_state": to, "attempt_reason": self.reason, "first_step": self.first_step}
         JobEvent.objects.append(self.job_id, [("state", payload)])
