@@ -26,7 +26,7 @@ from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 
 from mlxplatform import assets, ports
-from mlxplatform.env import ROOT, env
+from mlxplatform.core.env import ROOT, env
 from training.alive import worker_is_alive
 
 Level = Literal["ok", "note", "broken"]

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from mlxplatform.env import ROOT
+from mlxplatform.core.env import ROOT
 
 FIRST_DELAY, LONGEST_DELAY = 0.25, 30.0  # seconds before a dead child is started again
 STEADY_AFTER = 30.0  # seconds of life after which earlier deaths are forgotten

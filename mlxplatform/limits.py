@@ -6,7 +6,7 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from mlxplatform.env import env
+from mlxplatform.core.env import env
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[Any]]

@@ -11,7 +11,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
 from mlxplatform.core.access import Role, allows
-from mlxplatform.env import ROOT, env
+from mlxplatform.core.env import ROOT, env
 from registry.models import ModelVersion
 from training.alive import worker_is_alive
 from training.charts import sparks

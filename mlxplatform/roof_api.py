@@ -14,9 +14,9 @@ from ninja import Query, Router, Status
 
 from mlxplatform import services
 from mlxplatform.core.access import Role, require
+from mlxplatform.core.env import env
 from mlxplatform.core.models import ApiToken
 from mlxplatform.core.paging import page
-from mlxplatform.env import env
 from mlxplatform.schemas import SystemOut, TokenIn, TokenMade, TokenOut, TokenPage, UserPage
 from training.alive import worker_is_alive
 from training.models import DeviceSlot, Job

@@ -1,10 +1,10 @@
-"""Django settings. What an installation may change is read from ``mlxplatform.env``."""
+"""Django settings. What an installation may change is read from ``mlxplatform.core.env``."""
 
 from __future__ import annotations
 
 from django.core.exceptions import ImproperlyConfigured
 
-from mlxplatform.env import ROOT, env, secret_key
+from mlxplatform.core.env import ROOT, env, secret_key
 
 ENV = env()
 HOME = ENV.home.resolve()

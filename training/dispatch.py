@@ -14,9 +14,9 @@ from django.db.models import F, Max
 from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
+from mlxplatform.core.env import env
 from mlxplatform.core.errors import Conflict
 from mlxplatform.core.lifecycle import move
-from mlxplatform.env import env
 from training.engine.catalog.kinds import KINDS
 from training.models import Attempt, Checkpoint, DeviceSlot, Job
 from training.process import boot_id, host

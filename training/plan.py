@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mlxplatform.env import env
+from mlxplatform.core.env import env
 from registry.models import ModelVersion
 from training.engine.config import TrainSettings
 from training.models import DatasetVersion, Job, Metric

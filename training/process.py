@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil
 
-from mlxplatform.env import ROOT
+from mlxplatform.core.env import ROOT
 from training.engine.rundir import RunDir, is_held
 
 #: The engine's program; arguments follow. Tests of misbehaviour put another program here.

@@ -16,10 +16,10 @@ from django.db.models import Max
 from django.utils import timezone
 
 from mlxplatform.core.access import Role, require
+from mlxplatform.core.env import env
 from mlxplatform.core.errors import Conflict, Invalid, TooMuch
 from mlxplatform.core.lifecycle import move
 from mlxplatform.core.models import AuditEvent
-from mlxplatform.env import env
 from registry.models import ModelVersion
 from training import uploads, validation
 from training.engine.catalog.kinds import KINDS

@@ -16,8 +16,8 @@ from typing import Any, Protocol
 
 from django.conf import settings
 
+from mlxplatform.core.env import env
 from mlxplatform.core.errors import Invalid, NotFound, TooMuch
-from mlxplatform.env import env
 from training.engine.errors import Problem
 
 #: What may be uploaded: data files, and GGUF models. Nothing that is code or a pickle.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from mlxplatform.core.env import env
 from mlxplatform.core.errors import Invalid, NotFound
-from mlxplatform.env import env
 from registry.models import ModelVersion
 from training import uploads
 from training.engine.config import TrainSettings, check

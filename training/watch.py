@@ -16,9 +16,9 @@ from collections.abc import Callable
 from django.db import DatabaseError, connection
 from django.utils import timezone
 
+from mlxplatform.core.env import env
 from mlxplatform.core.errors import Conflict
 from mlxplatform.core.lifecycle import move
-from mlxplatform.env import env
 from training.engine.journal import last_word
 from training.engine.rundir import hold
 from training.ingest import Tail

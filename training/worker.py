@@ -17,8 +17,8 @@ from django.conf import settings
 from huey.consumer import Consumer
 from huey.contrib.djhuey import HUEY
 
-from mlxplatform.env import env
-from mlxplatform.lifeline import follow_parent
+from mlxplatform.core.env import env
+from mlxplatform.core.lifeline import follow_parent
 from training.alive import sign_on
 from training.supervisor import Supervisor
 
@@ -42,7 +42,7 @@ class Worker:
         self._again = threading.Event()
 
     def run(self, lifeline: int | None = None) -> int:
-        """Work until a signal comes; returns the exit status. ``lifeline``: see :mod:`mlxplatform.lifeline`."""
+        """Work until a signal comes; returns the exit status. ``lifeline``: see :mod:`mlxplatform.core.lifeline`."""
         os.umask(0o077)  # runs, models and the queue are for their owner only
         for number in SIGNALS:
             signal.signal(number, self._on_signal)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mlxplatform.env import Env
+from mlxplatform.core.env import Env
 from training.engine.catalog.adapters import ADAPTERS
 from training.engine.catalog.formats import FORMATS
 from training.engine.catalog.methods import METHODS

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mlxplatform.env import Env, secret_key
+from mlxplatform.core.env import Env, secret_key
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "operations.md"
 

@@ -85,7 +85,7 @@ def _signals():
 def test_children_end_with_the_pipe():
     reader, writer = os.pipe()
     code = (
-        "from mlxplatform.lifeline import follow_parent; import time; "
+        "from mlxplatform.core.lifeline import follow_parent; import time; "
         f"follow_parent({reader}); print(1, flush=True); time.sleep(60)"
     )
     orphan = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, pass_fds=(reader,), stdout=subprocess.PIPE)

@@ -6,9 +6,9 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 
 from mlxplatform.core.access import Role, make_user
+from mlxplatform.core.env import env
 from mlxplatform.core.errors import Conflict, Forbidden, Invalid, TooMuch
 from mlxplatform.core.models import AuditEvent
-from mlxplatform.env import env
 from registry.models import ModelVersion
 from tests.training.runs import make_job
 from training import services, uploads

@@ -13,7 +13,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.urls import reverse
 
-from mlxplatform import env as environment
+from mlxplatform.core import env as environment
 from mlxplatform.core.access import Role, make_user
 from registry.models import ModelVersion, RegisteredModel
 from tests.fakes import tiny

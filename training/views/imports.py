@@ -13,8 +13,8 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from mlxplatform.core.access import Role, allows, require
+from mlxplatform.core.env import env
 from mlxplatform.core.errors import DomainError, Invalid, NotFound
-from mlxplatform.env import env
 from registry.models import ModelVersion
 from training import asks, rows, services, uploads
 from training.engine.catalog.formats import FORMATS

@@ -83,12 +83,10 @@ def head_context(request: HttpRequest, about: Summary) -> dict[str, Any]:
 
 def _tabs(about: Summary, tab: str) -> list[dict[str, Any]]:
     names = TABS if about.is_training else IMPORT_TABS
-    counts = {"checkpoints": about.job.checkpoints.filter(removed_at=None).count()} if about.is_training else {}
     return [
         {
             "url": reverse("job", args=[about.job.pk]) + ("" if name == "overview" else f"{name}/"),
             "label": TABS[name],
-            "count": counts.get(name),
             "current": name == tab,
         }
         for name in names
@@ -137,6 +135,7 @@ def _sample_grid(job: Job) -> list[dict[str, Any]]:
     """A row for each prompt: the answer before training, the one in the data, the newest, and those between."""
     rows: dict[int, dict[str, Any]] = {}
     for sample in job.samples.order_by("index", "step"):
+        sample.text = sample.text.strip()
         row = rows.setdefault(sample.index, {"prompt": sample.prompt, "reference": "", "before": None, "all": []})
         row["reference"] = sample.reference or row["reference"]
         if sample.step == 0:

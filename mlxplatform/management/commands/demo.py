@@ -15,8 +15,8 @@ from django.urls import reverse
 
 from mlxplatform import show
 from mlxplatform.core.access import Role, make_user
+from mlxplatform.core.env import ROOT, env
 from mlxplatform.core.models import OneTimeLink
-from mlxplatform.env import ROOT, env
 from mlxplatform.management.commands.serve import migrate_if_needed
 from training import demo
 from training.models import Job

@@ -14,9 +14,9 @@ from django.db.migrations.executor import MigrationExecutor
 
 from mlxplatform import ports
 from mlxplatform.assets import MANIFEST, VENDOR
+from mlxplatform.core.env import env
 from mlxplatform.core.errors import DomainError
 from mlxplatform.core.models import OneTimeLink
-from mlxplatform.env import env
 from mlxplatform.launcher import Launcher
 
 

@@ -9,8 +9,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.urls import reverse
 
 from mlxplatform import services
+from mlxplatform.core.env import env
 from mlxplatform.core.models import OneTimeLink
-from mlxplatform.env import env
 
 
 class Command(BaseCommand):
