@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,18 +11,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from mlxplatform import assets
 from mlxplatform.middleware import POLICY
 from tests.browser import gallery
-
-CHROMIUM = os.environ.get("MLXP_TEST_CHROMIUM", "/usr/bin/chromium")
-ARGS = [
-    "--no-sandbox",
-    "--headless",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
+from tests.browser.program import ARGS, CHROMIUM
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 
-from tests.browser.conftest import ARGS, CHROMIUM
+from tests.browser.program import ARGS, CHROMIUM
 
 ROOT = Path(__file__).resolve().parents[2]
 TARGET = ROOT / "docs" / "images"
