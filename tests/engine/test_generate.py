@@ -74,3 +74,17 @@ def test_drawing_follows_its_seed_and_not_the_training(loaded: Loaded, words: To
 @pytest.mark.parametrize(("prompt", "count"), [(PROMPT, 0), ([], 5)])
 def test_nothing_asked_is_nothing_said(loaded: Loaded, words: Tokenizer, prompt: list[int], count: int) -> None:
     assert generate.answer(loaded.model, words, prompt, count).text == ""
+
+
+def test_a_stop_is_heard_between_two_tokens(loaded: Loaded, words: Tokenizer) -> None:
+    words.eos_ids = frozenset()
+    heard: list[int] = []
+
+    def check() -> None:
+        heard.append(1)
+        if len(heard) == 3:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        generate.answer(loaded.model, words, PROMPT, 4096, check=check)
+    assert len(heard) == 3

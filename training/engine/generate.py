@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import mlx.core as mx
@@ -33,12 +33,14 @@ def answer(
     temperature: float = 0.0,
     stop: Sequence[str] = (),
     seed: int | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> Generated:
     """Continue ``prompt_ids`` by at most ``max_tokens`` tokens.
 
     ``temperature`` 0 takes the likeliest token each time; above it tokens are drawn from
     softmax(logits / temperature), by a random stream of its own, so that a training's stream is not
-    disturbed (``seed``: 0 if not given). Ends at an end token, or before any text of ``stop``.
+    disturbed (``seed``: 0 if not given). Ends at an end token, or before any text of ``stop``. ``check`` is
+    called before each token and may raise, so that a long answer does not hold up a stop.
     """
     started = time.monotonic()
     ids: list[int] = []
@@ -48,6 +50,7 @@ def answer(
         logits = _prefill(model, prompt_ids, cache)
         key = mx.random.key(seed or 0)
         while True:
+            check()
             key, now = mx.random.split(key)
             index = _pick(logits, temperature, now)
             if index in tokenizer.eos_ids:

@@ -45,11 +45,11 @@ class Sampler:
         return cls(tokenizer, [], 0)
 
     def answer(self, model: nn.Module, check: Callable[[], None]) -> Iterator[Sample]:
-        """One sample per prompt; ``check`` is called before each and may raise."""
+        """One sample per prompt; ``check`` is called before each token and may raise."""
         for messages, reference in self._prompts:
             check()
             ids = self._tokenizer.encode(self._text(messages))
-            made = answer(model, self._tokenizer, ids, self._max_tokens)
+            made = answer(model, self._tokenizer, ids, self._max_tokens, check=check)
             yield Sample(messages[-1]["content"], made.text, reference, made.tokens, made.seconds)
 
     def _text(self, messages: list[dict[str, str]]) -> str:
