@@ -72,6 +72,7 @@ class Trainer:
         self.where = Position()
         self.gradients: Any = None
         self._told: Path | None = None
+        method.prepare(model)
         self._value_and_grad = nn.value_and_grad(model, lambda batch: method.loss(model, batch))
 
     def resume(self) -> None:

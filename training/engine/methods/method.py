@@ -19,6 +19,10 @@ class Method(Protocol):
         """One data row as tokens, with a flag for each whether the loss counts it."""
         ...
 
+    def prepare(self, model: nn.Module) -> None:
+        """Look at the model once, before the first loss."""
+        ...
+
     def loss(self, model: nn.Module, batch: Batch) -> mx.array:
         """The loss *summed* over the batch's trained tokens, shape (), differentiable in the model."""
         ...

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 from mlx import nn
 
-from training.engine import losses
+from training.engine import heads, losses
 from training.engine.batches import Batch
 from training.engine.catalog.methods import Sft as Settings
 from training.engine.masks import Encoded, encode
@@ -19,10 +20,18 @@ class Sft:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self._head: heads.Head | None = None
+
+    def prepare(self, model: nn.Module) -> None:
+        self._head = heads.find(model)
 
     def encode(self, row: dict[str, Any], tokenizer: Tokenizer, max_seq_length: int) -> Encoded:
         return encode(row, tokenizer, self.settings.train_on, max_seq_length)
 
     def loss(self, model: nn.Module, batch: Batch) -> mx.array:
-        logits = model(batch.ids[:, :-1])
-        return losses.next_token(logits, batch.ids[:, 1:], batch.trained[:, 1:])
+        ids, targets, trained = batch.ids[:, :-1], batch.ids[:, 1:], batch.trained[:, 1:]
+        if self._head is None or batch.tokens == 0:
+            return losses.next_token(model(ids), targets, trained)
+        at = mx.array(np.flatnonzero(np.array(trained)).astype(np.int32))
+        logits = heads.logits_at(self._head, ids, at)
+        return losses.next_token(logits, targets.reshape(-1)[at], mx.ones_like(at))
