@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 HOME = Path(tempfile.mkdtemp(prefix="mlxp-test-"))
+(HOME / "static").mkdir()  # serve makes it; without it every request of a test would warn
 os.environ["MLXP_HOME"] = str(HOME)
 os.environ["MLXP_RESERVE_GB"] = "0"
 atexit.register(shutil.rmtree, HOME, ignore_errors=True)

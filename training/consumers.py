@@ -9,6 +9,7 @@ stands for the states of all jobs. Close codes: 4400 a message that makes no sen
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 from typing import Any
@@ -111,14 +112,19 @@ class JobConsumer(AsyncWebsocketConsumer):
 
     async def _send(self, frames: list[bytes]) -> None:
         if frames:
-            await self.send(text_data=(b"[" + b",".join(frames) + b"]").decode())
+            await self._say((b"[" + b",".join(frames) + b"]").decode())
+
+    async def _say(self, text: str) -> None:
+        """Send, unless the browser left in this very moment: ``disconnect`` follows by itself."""
+        with contextlib.suppress(OSError):
+            await self.send(text_data=text)
 
     async def _watch_over(self) -> None:
         """Beats, so that the browser knows a dead line from a quiet one; and is the person still signed in?"""
         while True:
             await asyncio.sleep(RECHECK)
             await self.check()
-            await self.send(text_data='[{"t":"beat"}]')
+            await self._say('[{"t":"beat"}]')
 
     async def _recheck(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
