@@ -29,10 +29,10 @@ SETTINGS: dict[str, Any] = {
     "adapter": {"name": "lora", "rank": 8, "scale": 2.0, "num_layers": 16},
     "learning_rate": 1e-3,
     "lr_schedule": {"name": "cosine", "warmup_steps": 2},
-    "iters": 18,
+    "iters": 24,
     "batch_size": 6,
     "max_seq_length": 256,
-    "steps_per_eval": 9,
+    "steps_per_eval": 12,
     "save_every": 6,
     "sample_tokens": 40,
 }

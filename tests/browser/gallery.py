@@ -46,30 +46,33 @@ class Form(forms.Form):
     seed = forms.IntegerField(label="Seed", required=False)
 
 
+def job_rows() -> list[dict[str, Any]]:
+    """Five jobs of a list, one in each of the states that matter."""
+    jobs = [
+        ("running", "", 1.9127, 740),
+        ("queued", "2nd in line", None, None),
+        ("succeeded", "", 1.4211, 1560),
+        ("failed", "memory", None, 38),
+        ("stopped", "", 2.2003, 4000),
+    ]
+    return [
+        {
+            "n": 142 - i,
+            "name": f"support-bot-{i}",
+            "state": state,
+            "reason": why,
+            "best": best,
+            "speed": 1210.0,
+            "took": t,
+        }
+        for i, (state, why, best, t) in enumerate(jobs)
+    ]
+
+
 def context(theme: str) -> dict[str, Any]:
     """What the gallery shows; figures are those of a small training."""
     form = Form({"name": "support-bot", "rate": "3", "length": "", "method": "qlora", "preset": "s", "masked": "on"})
     states = ["queued", "starting", "running", "stopping", "paused", "stopped", "succeeded", "failed"]
-    rows = [
-        {
-            "n": 142 - i,
-            "name": f"support-bot-{i}",
-            "state": one,
-            "reason": reason,
-            "best": best,
-            "speed": 1210.0,
-            "took": took,
-        }
-        for i, (one, reason, best, took) in enumerate(
-            [
-                ("running", "", 1.9127, 740),
-                ("queued", "2nd in line", None, None),
-                ("succeeded", "", 1.4211, 1560),
-                ("failed", "memory", None, 38),
-                ("stopped", "", 2.2003, 4000),
-            ]
-        )
-    ]
     return {
         "theme": theme,
         "csrf_token": "t" * 64,
@@ -78,7 +81,7 @@ def context(theme: str) -> dict[str, Any]:
         "job": JOB,
         "form": form,
         "states": [*states, "lost", "drained"],
-        "rows": rows,
+        "rows": job_rows(),
         "page": Paginator(range(130), 50).page(2),
         "spark": [2.9, 2.4, 2.2, 2.3, 1.9, 1.8, 1.7, 1.72],
         "tabs": [

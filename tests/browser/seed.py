@@ -129,7 +129,7 @@ class _Maker:
         points: int = 1,
     ) -> Any:
         from training.engine.config import TrainSettings
-        from training.models import Attempt, DeviceSlot, Job
+        from training.models import Job
 
         self.number += 1
         began = timezone.now() - timedelta(hours=hours)
@@ -155,26 +155,37 @@ class _Maker:
             **(_failed(reason) if state == "failed" else {}),
         )
         job.record_move("", state)
-        if steps:
-            attempt = Attempt.objects.create(
-                job=job,
-                n=1,
-                fence=1,
-                state="running" if state == "running" else "succeeded",
-                step=done,
-                started_at=began,
-                ended_at=ended,
-                backend={"device": "cpu", "blas": "openblas", "mlx": "0.32.4"},
-            )
-            attempt.folder.prepare(1)
-            attempt.folder.stdout.write_text("".join(_log(done, state)))
-        if state == "running":
-            DeviceSlot.objects.filter(name="device:0").update(job=job, fence=1, taken_at=began)
-        if steps and points:
-            self._results(
-                job, done, began.timestamp() if state != "running" else timezone.now().timestamp() - 1.1 * done
-            )
+        self._live(job, began, ended, points)
         return job
+
+    def _live(self, job: Any, began: Any, ended: Any, points: int) -> None:
+        """Attempt, slot and results of a job, as far as it came."""
+        from training.models import DeviceSlot
+
+        running = job.state == "running"
+        if job.total_steps:
+            self._attempt(job, began, ended)
+        if running:
+            DeviceSlot.objects.filter(name="device:0").update(job=job, fence=1, taken_at=began)
+        if job.total_steps and points:
+            since = timezone.now() - timedelta(seconds=1.1 * job.step) if running else began
+            self._results(job, job.step, since.timestamp())
+
+    def _attempt(self, job: Any, began: Any, ended: Any) -> None:
+        from training.models import Attempt
+
+        attempt = Attempt.objects.create(
+            job=job,
+            n=1,
+            fence=1,
+            state="running" if job.state == "running" else "succeeded",
+            step=job.step,
+            started_at=began,
+            ended_at=ended,
+            backend={"backend": "cpu", "blas": "OpenBLAS 0.3.34", "mlx": "0.32.4", "deterministic": True},
+        )
+        attempt.folder.prepare(1)
+        attempt.folder.stdout.write_text("".join(_log(job.step, job.state)))
 
     def _results(self, job: Any, done: int, began: float) -> None:
         from training.models import Checkpoint, Sample
