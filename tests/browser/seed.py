@@ -187,6 +187,20 @@ class _Maker:
         attempt.folder.prepare(1)
         attempt.folder.stdout.write_text("".join(_log(job.step, job.state)))
 
+    def _values(self, step: int, loss: float) -> dict[str, float]:
+        """What an engine reports of one step."""
+        return {
+            "train_loss": loss,
+            "learning_rate": 1e-4 * min(1, (step + 1) / 20),
+            "grad_norm": abs(self.rng.gauss(0.9, 0.2)),
+            "tokens_per_second": self.rng.gauss(612, 30),
+            "memory_gb": 1.31,
+            "peak_memory_gb": 1.92,
+            "epoch": step / 120,
+            "trained_tokens": step * 164.0,
+            "step_seconds": 1.1,
+        }
+
     def _results(self, job: Any, done: int, began: float) -> None:
         from training.models import Checkpoint, Sample
         from training.series import Curves, Point, rescore
@@ -194,17 +208,7 @@ class _Maker:
         curves, every = Curves.of(job.pk), max(1, job.total_steps // 10)
         for step in range(done + 1):
             loss = 1.35 + 1.5 * math.exp(-step / 120) + self.rng.gauss(0, 0.09)
-            values = {
-                "train_loss": loss,
-                "learning_rate": 1e-4 * min(1, (step + 1) / 20),
-                "grad_norm": abs(self.rng.gauss(0.9, 0.2)),
-                "tokens_per_second": self.rng.gauss(612, 30),
-                "memory_gb": 1.31,
-                "peak_memory_gb": 1.92,
-                "epoch": step / 120,
-                "trained_tokens": step * 164.0,
-                "step_seconds": 1.1,
-            }
+            values = self._values(step, loss)
             if step % every == 0:
                 values["val_loss"] = 1.42 + 1.43 * math.exp(-step / 140)
             for name, value in values.items():
