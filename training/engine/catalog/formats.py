@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
+from training.engine.catalog.rows import Table
 from training.engine.errors import DataError, Problem
 from training.engine.formats import alpaca, chat, completion, sharegpt, text
 
@@ -32,28 +33,8 @@ class Format:
         return found
 
 
-class Formats:
-    """An ordered table of formats, found by name."""
-
-    def __init__(self, *rows: Format) -> None:
-        self._rows = {row.name: row for row in rows}
-
-    def __getitem__(self, name: str) -> Format:
-        return self._rows[name]
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._rows
-
-    def __iter__(self) -> Iterator[Format]:
-        return iter(self._rows.values())
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    @property
-    def names(self) -> list[str]:
-        """All names, in the order in which they are tried."""
-        return list(self._rows)
+class Formats(Table[Format]):
+    """An ordered table of formats, found by name or by a row."""
 
     def named(self, name: str) -> Format:
         """The format ``name``; DataError ``data_format.unknown`` if there is none."""
@@ -76,6 +57,7 @@ _Q, _A = "What is the capital of France?", "Paris."
 _TURNS = ("messages", "conversations", "conversation", "tools")
 
 FORMATS = Formats(
+    "format",
     Format(
         "chat",
         "Chat",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Literal
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -50,22 +50,32 @@ class Row:
         return getattr(import_module(module), attribute)
 
 
-class Catalog:
+class Named(Protocol):
+    """Anything that stands in a table under its name."""
+
+    @property
+    def name(self) -> str: ...
+
+
+NamedT = TypeVar("NamedT", bound=Named)
+
+
+class Table(Generic[NamedT]):
     """An ordered table of rows, found by name."""
 
-    def __init__(self, kind: str, *rows: Row) -> None:
+    def __init__(self, kind: str, *rows: NamedT) -> None:
         self.kind = kind
         self._rows = {row.name: row for row in rows}
         if len(self._rows) != len(rows):
             raise ValueError(f"two rows of the {kind} catalog have the same name")
 
-    def __getitem__(self, name: str) -> Row:
+    def __getitem__(self, name: str) -> NamedT:
         return self._rows[name]
 
     def __contains__(self, name: object) -> bool:
         return name in self._rows
 
-    def __iter__(self) -> Iterator[Row]:
+    def __iter__(self) -> Iterator[NamedT]:
         return iter(self._rows.values())
 
     def __len__(self) -> int:
@@ -75,3 +85,7 @@ class Catalog:
     def names(self) -> list[str]:
         """All names, in the order a form shows them."""
         return list(self._rows)
+
+
+class Catalog(Table[Row]):
+    """A table of things that can be asked for."""

@@ -36,18 +36,15 @@ class Warmed(Settings):
             return (step + 1) / (warmup + 1)
         return self._after(step - warmup, max(1, total - warmup))
 
-    def _after(self, step: int, span: int) -> float:
+    def _after(self, step: int, span: int) -> float:  # noqa: ARG002 - level, unless a schedule says otherwise
         """The factor ``step`` updates after the warm-up, which leaves ``span`` updates."""
-        raise NotImplementedError(step, span)
+        return 1.0
 
 
 class Constant(Warmed):
     """The full rate after the warm-up."""
 
     name: Literal["constant"] = "constant"
-
-    def _after(self, step: int, span: int) -> float:  # noqa: ARG002 - it is level
-        return 1.0
 
 
 class Linear(Warmed):
