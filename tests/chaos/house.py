@@ -54,7 +54,7 @@ class House:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        self.port = _free_port()
+        self.port = free_port()
         self.launcher: subprocess.Popen[bytes] | None = None
         self.environment = {
             **os.environ, "MLXP_HOME": str(home), "MLXP_PORT": str(self.port), "MLXP_RESERVE_GB": "0",
@@ -185,7 +185,7 @@ def _hex(key: str) -> str:
     return key.replace("-", "")
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -41,7 +41,8 @@ class Command(BaseCommand):
         user = user or make_user(ADMIN, Role.ADMIN, superuser=True)
         self.log = env().folder("logs") / "serve.log"
         self.server = self._serve(str(options["host"]), int(options["port"]))
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(self._close()))
+        # Only raises: the end is in good order below, outside of whatever the signal interrupted.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         try:
             base = f"http://{options['host']}:{options['port']}"
             link = reverse("sign_in", args=[OneTimeLink.issue(OneTimeLink.Purpose.SIGN_IN, user)])
@@ -108,12 +109,13 @@ class Command(BaseCommand):
         if self.server.poll() is not None:
             raise CommandError(f"The dashboard ended; its log is {self.log}.")
 
-    def _close(self) -> int:
-        """End the dashboard in good order."""
+    def _close(self) -> None:
+        """End the dashboard in good order; a second signal does not interrupt that."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
         if self.server.poll() is None:
             self.server.terminate()
             self.server.wait()
-        return 0
 
     def _say(self, *lines: str) -> None:
         for line in lines:
