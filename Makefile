@@ -4,8 +4,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
+BENCH = $(if $(ROWS),--rows $(ROWS)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(WRITE),--write)
 
-.PHONY: demo serve install install-dev assets test check format lint types contracts chaos browser smollm bench bench-live screenshots lock clean
+.PHONY: demo serve install install-dev assets test check format lint types contracts chaos browser smollm bench bench-overhead bench-cuda bench-live screenshots lock clean
 
 demo: install assets ## install, start, train the demo, go on serving (EXIT=1 ends after the training)
 	$(BIN)/python manage.py demo $(if $(EXIT),--exit)
@@ -57,8 +58,18 @@ browser: install-dev assets ## Debian's or your own Chromium, real pages
 smollm: install-dev ## tests on the real SmolLM2-135M
 	$(PYTEST) -m smollm
 
+bench: install-dev ## our engine beside mlx-lm and mlx-lm-lora on this CPU, and what the platform costs; QUICK=1, WRITE=1
+	$(BIN)/python -m tests.bench.cpu $(BENCH) $(if $(QUICK),--quick)
+	$(if $(QUICK)$(ROWS),,$(BIN)/python -m tests.bench.overhead $(if $(WRITE),--write))
+
+bench-overhead: install-dev
+	$(BIN)/python -m tests.bench.overhead $(if $(WRITE),--write)
+
+bench-cuda: install ## on an NVIDIA card (EXTRA=cuda12 or cuda13), beside mlx-lm and PyTorch + PEFT
+	$(BIN)/python -m tests.bench.cuda $(BENCH) $(if $(SECONDS),--seconds $(SECONDS))
+
 bench-live: install-dev ## from a journal line to the browser
-	$(PYTEST) -m bench tests/bench -s
+	$(PYTEST) -m bench tests/bench/test_live_latency.py tests/bench/test_event_latency.py -s
 
 screenshots: install-dev assets ## the pictures of the README
 	$(BIN)/python -m tests.browser.screenshots

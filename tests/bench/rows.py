@@ -1,0 +1,80 @@
+"""The rows of the comparisons. A new variant of ours is one line here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Trainer = Literal["ours", "mlx_lm_lora_command", "mlx_lm_lora_package", "torch_peft"]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of a table: who trains, with what."""
+
+    name: str
+    """What ``ROWS=`` selects it by."""
+    label: str
+    trainer: Trainer = "ours"
+    """``ours`` is the engine, anything else a driver in tests/bench/peers."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """The engine's own settings."""
+    work: Mapping[str, Any] = field(default_factory=dict)
+    """Changes to the work: another batch size, full fine-tuning, fewer steps."""
+    model: Literal["plain", "4bit"] = "plain"
+    stock_blas: bool = False
+    """Leave the BLAS as the MLX wheel brings it."""
+    rounds: int = 0
+    """In how many of the rounds it runs; 0: in all."""
+
+
+#: The peer that everything is compared with, in each table.
+CPU_BASE, CUDA_BASE = "mlx-lm", "mlx-lm-16"
+
+CPU_ROWS = (
+    Row("mlx-lm", "mlx-lm (`mlx_lm.lora`)", "mlx_lm_lora_command"),
+    Row("ours", "ours"),
+    Row("ours-cached", "ours, cached lower activations", settings={"cache_activations": True}),
+    Row("ours-checkpoint", "ours, gradient checkpointing", settings={"grad_checkpoint": True}),
+    Row("mlx-lm-lora", "mlx-lm-lora (`train_sft`)", "mlx_lm_lora_package", rounds=1),
+    Row(
+        "mlx-lm-stock",
+        "mlx-lm as pip installs it (no fast BLAS; the first steps only)",
+        "mlx_lm_lora_command",
+        work={"iters": 2},
+        stock_blas=True,
+        rounds=1,
+    ),
+)
+
+CUDA_ROWS = (
+    Row("mlx-lm-4", "mlx-lm, LoRA, batch 4", "mlx_lm_lora_command", work={"batch_size": 4}),
+    Row("mlx-lm-16", "mlx-lm, LoRA, batch 16", "mlx_lm_lora_command"),
+    Row("mlx-lm-qlora", "mlx-lm, QLoRA 4-bit, batch 4", "mlx_lm_lora_command", work={"batch_size": 4}, model="4bit"),
+    Row("peft-4", "PyTorch + PEFT, LoRA, batch 4", "torch_peft", work={"batch_size": 4}),
+    Row("peft-16", "PyTorch + PEFT, LoRA, batch 16", "torch_peft"),
+    Row("lora", "ours, LoRA, 16,384 tokens a batch", settings={"batch_tokens": 16384}),
+    Row(
+        "lora-checkpoint",
+        "ours, LoRA, 16,384 tokens a batch, gradient checkpointing",
+        settings={"batch_tokens": 16384, "grad_checkpoint": True},
+    ),
+    Row(
+        "full",
+        "ours, full fine-tuning, 16,384 tokens a batch",
+        settings={"batch_tokens": 16384},
+        work={"fine_tune": "full"},
+    ),
+    Row("qlora", "ours, QLoRA 4-bit, 16,384 tokens a batch", settings={"batch_tokens": 16384}, model="4bit"),
+)
+
+
+def select(rows: tuple[Row, ...], names: str) -> tuple[Row, ...]:
+    """The rows named in ``names``, with commas between; all if it is empty. Raises SystemExit for a wrong name."""
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    known = {row.name: row for row in rows}
+    wrong = [name for name in wanted if name not in known]
+    if wrong:
+        raise SystemExit(f"There is no row {', '.join(wrong)}. Known are: {', '.join(known)}.")
+    return tuple(row for row in rows if row.name in wanted) if wanted else rows
