@@ -57,6 +57,8 @@ class EngineError(Exception):
         self.message = message
         self.hint = hint
         self.problems = problems or []
+        self.trace = ""
+        """Where a fault of ours lies, if this was told by another process; for the journal."""
 
     def __str__(self) -> str:
         return f"{self.message} {self.hint}".strip()
@@ -121,3 +123,16 @@ class StopAsked(Exception):  # noqa: N818 - a message, not an error
         super().__init__(why)
         self.why = why
         self.exit_code = exit_code
+
+
+class RankDied(Exception):  # noqa: N818 - a message, not an error
+    """A rank of a distributed training died without a reason that it could tell.
+
+    Says no last word, so that the platform counts the attempt as lost and goes on from a checkpoint.
+    ``code``: the rank's exit code, a negative one being the number of the signal that ended it.
+    """
+
+    def __init__(self, rank: int, code: int) -> None:
+        super().__init__(rank, code)
+        self.rank = rank
+        self.code = code

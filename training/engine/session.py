@@ -16,12 +16,12 @@ import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import psutil
 
 from training.engine import ENGINE_VERSION, rundir
-from training.engine.errors import ConfigError, EngineError, Exit, MemoryShortage, StopAsked, StorageError
+from training.engine.errors import ConfigError, EngineError, Exit, MemoryShortage, RankDied, StopAsked, StorageError
 from training.engine.journal import Event, Journal, last_word
 from training.engine.rundir import AttemptDir, RunDir
 
@@ -30,12 +30,31 @@ UNWATCHED_S = 600.0
 _MEMORY_WORDS = ("malloc", "out of memory", "bad_alloc", "insufficient memory", "maximum allowed buffer size")
 
 
+class Writer(Protocol):
+    """Where a session's events go: the journal, or from a rank the way to it."""
+
+    def write(self, event: str, **fields: Any) -> None:
+        """Append one event."""
+
+    def log(self, message: str, level: str = "info") -> None:
+        """Append a line for people."""
+
+    def close(self) -> None:
+        """Nothing follows."""
+
+
 class Session:
     """The engine's side of the run folder. Implements :class:`training.engine.report.Reporter`."""
 
     def __init__(self, run_dir: RunDir, attempt: AttemptDir, echo: Callable[[Event], None] | None = None) -> None:
         self.run_dir, self.attempt = run_dir, attempt
         self.stopping: StopAsked | None = None
+        self._progress: tuple[str, int] = ("", -1)
+        self.journal: Writer = self._take(echo)
+
+    def _take(self, echo: Callable[[Event], None] | None) -> Writer:
+        """Take the run folder for this process alone, and open its journal. Raises StorageError."""
+        run_dir, attempt = self.run_dir, self.attempt
         self._lock = rundir.hold(run_dir.lock)
         if self._lock is None:
             raise StorageError(
@@ -47,14 +66,13 @@ class Session:
             attempt.prepare(fence=0)  # run by hand; the platform writes it beforehand
         self._refuse_a_second_end()
         try:
-            self.journal = Journal(attempt.journal, echo)
+            return Journal(attempt.journal, echo)
         except OSError as error:
             raise StorageError(
                 "storage.journal",
                 f"The journal {attempt.journal} cannot be opened: {error.strerror}.",
                 "Give the run folder write permission, then try again.",
             ) from error
-        self._progress: tuple[str, int] = ("", -1)
 
     def _refuse_a_second_end(self) -> None:
         """A journal has one last word; whoever wants to go on makes a new attempt."""
@@ -130,9 +148,14 @@ class Session:
             return True  # a folder that cannot be read says nothing about the watcher
 
     def run(self, work: Callable[[Session], dict[str, Any]]) -> Exit:
-        """Do ``work``; write the last word; return the exit code."""
+        """Do ``work``; write the last word; return the exit code.
+
+        Raises RankDied, which has no last word.
+        """
         try:
             return self._run(work)
+        except RankDied:
+            raise
         except EngineError as error:
             return self._fail(error)
         except Exception as error:  # the border: whatever it is, it becomes a last word
@@ -152,6 +175,7 @@ class Session:
 
     def _fail(self, error: EngineError, trace: str = "") -> Exit:
         problems = [problem.as_dict() for problem in error.problems[:200]]
+        trace = trace or error.trace
         with contextlib.suppress(StorageError):  # said on stderr below; the exit code still tells the family
             self.journal.write(
                 "failed",
