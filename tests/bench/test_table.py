@@ -16,10 +16,10 @@ def made(row: str, number: int, second: float) -> Run:
     return Run(row, number, steps, first_s=9.0)
 
 
-def test_rates_leave_the_first_step_out_and_know_epochs() -> None:
+def test_rates_know_epochs_and_the_first_step() -> None:
     one = made("a", 1, 2.0)
-    assert one.rate() == pytest.approx(20 / 3)
-    assert one.rate(0, 1) == pytest.approx(5)
+    assert one.rate_after_first == pytest.approx(20 / 3)
+    assert one.rate(0, 1) == pytest.approx(20 / 11)
     assert one.rate(1) == pytest.approx(10)
     assert Run("a").rate() is None
 
@@ -37,13 +37,16 @@ def test_the_last_epochs_loss_is_weighted_by_tokens() -> None:
 def test_a_ratio_is_taken_within_a_round() -> None:
     # The machine was ten times slower in the second round: medians over all rounds would say 5.5.
     runs = [made("base", 1, 2.0), made("ours", 1, 1.0), made("base", 2, 20.0), made("ours", 2, 10.0)]
-    found = table.ratio(runs, "ours", "base", lambda r: r.rate())
+    found = table.ratio(runs, "ours", "base", lambda r: r.rate_after_first)
     assert found == Spread(2.0, 2.0, 2.0, 2)
 
 
 def test_a_table_shows_ranges_ratios_and_reasons() -> None:
     runs = [made("base", 1, 2.0), made("base", 2, 4.0), made("ours", 1, 1.0), Run("gone", skipped="no network")]
-    columns = [Column("speed", lambda r: r.rate()), Column("to base", lambda r: r.rate(), " ×", to_base=True)]
+    columns = [
+        Column("speed", lambda r: r.rate_after_first),
+        Column("to base", lambda r: r.rate_after_first, " ×", to_base=True),
+    ]
     rows = [("base", "Base"), ("ours", "Ours"), ("gone", "Gone"), ("never", "Never asked")]
     shown = table.markdown(runs, rows, columns, "base").splitlines()
     assert shown[2] == "| Base | 5.00 (3.33–6.67) | 1.00 × (1.00–1.00) |"
