@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-import mlx.core as mx
 import numpy as np
 import pytest
 
-from training.engine.batches import Cursor, Rows, Stream, in_order, order, read, stack
+from training.engine.batches import ByRows, ByTokens, Cursor, Rows, Size, Stream, in_order, order, read
 from training.engine.errors import DataError, ModelError
+from training.engine.layouts import Flat, Padded
 from training.engine.masks import Encoded
 
 
@@ -22,49 +22,58 @@ def row(length: int, first: int = 1) -> Encoded:
 ROWS = Rows([row(3 + i * 7 % 11, i) for i in range(23)], 0, 0)
 
 
-def test_padding_is_on_the_right_and_untrained() -> None:
-    batch = stack([row(4), row(2)])
-    assert batch.ids.tolist() == [[1, 2, 3, 4], [1, 2, 0, 0]]
-    assert batch.trained.tolist() == [[0, 1, 1, 1], [0, 1, 0, 0]]
-    assert (batch.tokens, batch.total) == (4, 6)
+SIZES = [ByRows(1), ByRows(4), ByRows(23), ByRows(50), ByTokens(16), ByTokens(64)]
 
 
-@pytest.mark.parametrize("size", [1, 4, 23, 50])
-def test_an_epoch_has_every_row_once(size: int) -> None:
+@pytest.mark.parametrize("sort", [True, False])
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_an_epoch_has_every_row_once(size: Size, sort: bool) -> None:
     for epoch in range(3):
-        made = order(ROWS.lengths, size, 42, epoch)
+        made = order(ROWS.lengths, size, 42, epoch, sort=sort)
         assert sorted(i for batch in made for i in batch) == list(range(23))
-        assert len(made) == Stream(ROWS, size, 42).per_epoch
+        stream = Stream(ROWS, size, Padded() if sort else Flat(), 42, Cursor(epoch))
+        assert len(made) == stream.per_epoch
 
 
-def test_epochs_and_seeds_differ_and_repeat() -> None:
-    assert order(ROWS.lengths, 4, 1, 0) == order(ROWS.lengths, 4, 1, 0)
-    assert order(ROWS.lengths, 4, 1, 0) != order(ROWS.lengths, 4, 1, 1) != order(ROWS.lengths, 4, 2, 1)
+@pytest.mark.parametrize("sort", [True, False])
+def test_epochs_and_seeds_differ_and_repeat(sort: bool) -> None:
+    made = [order(ROWS.lengths, ByRows(4), seed, epoch, sort=sort) for seed, epoch in ((1, 0), (1, 0), (1, 1), (2, 1))]
+    assert made[0] == made[1] != made[2] != made[3]
 
 
-def test_many_rows_are_all_there_too() -> None:
+def test_rows_of_a_sorted_batch_are_about_as_long() -> None:
     lengths = np.arange(1000) % 37 + 1
-    made = order(lengths, 4, 0, 0)
+    made = order(lengths, ByRows(4), 0, 0, sort=True)
     assert sorted(i for batch in made for i in batch) == list(range(1000))
-    assert np.mean([np.ptp(lengths[batch]) for batch in made]) < 3  # rows of a batch are about as long
+    assert np.mean([np.ptp(lengths[batch]) for batch in made]) < 5
 
 
-def test_a_stream_goes_on_from_any_cursor() -> None:
-    whole, cursors, batches = Stream(ROWS, 4, 7), [], []
-    for _ in range(15):
+def test_a_token_budget_is_kept_and_a_longer_row_stands_alone() -> None:
+    lengths = np.array([10, 30, 90, 5, 5, 20, 63, 64, 1])
+    made = ByTokens(64).split(lengths, np.arange(9))
+    assert made == [[0, 1], [2], [3, 4, 5], [6], [7], [8]]
+    assert all(sum(lengths[i] for i in batch) < 64 or len(batch) == 1 for batch in made)
+
+
+@pytest.mark.parametrize("size", [ByRows(4), ByTokens(40)], ids=str)
+def test_a_stream_goes_on_from_any_cursor(size: Size) -> None:
+    whole, cursors, seen = Stream(ROWS, size, Flat(), 7), [], []
+    while whole.cursor.epoch < 3:
         cursors.append(whole.cursor)
-        batches.append(whole.next().ids)
-    assert cursors[6] == Cursor(1, 0)
-    for cursor, batch in zip(cursors, batches, strict=True):
-        assert mx.array_equal(Stream(ROWS, 4, 7, cursor).next().ids, batch)
+        seen.append(whole.next()[1])
+    assert sorted(i for numbers in seen for i in numbers) == sorted([*range(23)] * 3)
+    for cursor, numbers in zip(cursors, seen, strict=True):
+        assert Stream(ROWS, size, Flat(), 7, cursor).next()[1] == numbers
 
 
 def test_evaluation_takes_all_or_an_even_choice() -> None:
-    assert sum(len(b.ids.tolist()) for b in in_order(ROWS, 4)) == 23
-    assert [len(list(in_order(ROWS, 4, most))) for most in (0, 1, 3, 5, 6, 9)] == [0, 1, 3, 5, 6, 6]
-    chosen = [b.ids.shape[1] for b in in_order(ROWS, 4, 3)]
-    assert chosen == sorted(chosen)
-    assert chosen[0] < chosen[-1]
+    def lengths(most: int = -1) -> list[int]:
+        return [batch.ids.shape[1] for batch, _ in in_order(ROWS, ByRows(4), Padded(), most)]
+
+    assert sum(batch.ids.shape[0] for batch, _ in in_order(ROWS, ByRows(4), Padded())) == 23
+    assert [len(lengths(most)) for most in (0, 1, 3, 5, 6, 9)] == [0, 1, 3, 5, 6, 6]
+    assert lengths(3) == sorted(lengths(3))
+    assert lengths(3)[0] < lengths(3)[-1]
 
 
 def write(folder: Path, *lines: str) -> Path:

@@ -1,4 +1,4 @@
-"""Logits at the targets only: the same loss and gradients, or the whole model where that cannot be."""
+"""A model taken apart: the same logits, loss and gradients, or the whole model where that cannot be."""
 
 from __future__ import annotations
 
@@ -8,35 +8,46 @@ from typing import Any
 import mlx.core as mx
 import pytest
 from mlx import nn
-from mlx.utils import tree_flatten
 
-from training.engine import heads, models
-from training.engine.batches import Batch, stack
-from training.engine.catalog.methods import Sft as Settings
+from tests.fakes import families
+from training.engine import adapters, heads, models
+from training.engine.catalog.adapters import ADAPTERS
 from training.engine.device import Device
-from training.engine.masks import Encoded
-from training.engine.methods.sft import Sft
 
 CPU = Device("cpu", "test", 1 << 30, "", 1, True)
-ROWS = [Encoded([i + 3 * j for j in range(n)], [j % 3 == 1 for j in range(n)], 0) for i, n in enumerate((5, 31, 12))]
-
-
-def of(method: Sft, model: nn.Module, batch: Batch) -> tuple[float, dict[str, mx.array]]:
-    value, gradients = nn.value_and_grad(model, lambda b: method.loss(model, b))(batch)
-    return float(value.item()), dict(tree_flatten(gradients))
+GPU = Device("cuda", "test", 1 << 30, "", 1, False)
+IDS = mx.array([[5, 9, 2, 7]])
 
 
 @pytest.mark.parametrize("family", ["tiny_llama", "tiny_qwen3", "tiny_quantised"])
-def test_loss_and_gradients_are_those_of_all_logits(family: str, request: pytest.FixtureRequest) -> None:
-    folder: Path = request.getfixturevalue(family)
-    model = models.load(folder, "auto", CPU).model
-    whole, apart = Sft(Settings()), Sft(Settings())
-    apart.prepare(model)
-    assert heads.find(model) is not None
-    (one, first), (other, second) = of(whole, model, stack(ROWS)), of(apart, model, stack(ROWS))
-    assert one == pytest.approx(other, rel=1e-6)
-    scale = max(mx.abs(g).max().item() for g in first.values())
-    assert all(mx.abs(first[k] - second[k]).max().item() <= 2e-6 * scale for k in first)
+def test_parts_make_the_same_logits(family: str, request: pytest.FixtureRequest) -> None:
+    model = models.load(request.getfixturevalue(family), "auto", CPU).model
+    model.freeze()
+    head = heads.find(model)
+    assert mx.allclose(head.project(head.body(IDS)), model(IDS), atol=1e-5)
+    assert head.matrix is not None
+
+
+@pytest.mark.parametrize("folder", ["tiny_llama", "tiny_quantised"])
+def test_a_matrix_goes_there_and_back(folder: str, request: pytest.FixtureRequest) -> None:
+    model = models.load(request.getfixturevalue(folder), "auto", GPU).model
+    model.freeze()
+    matrix = heads.find(model).matrix
+    assert matrix is not None
+    hidden, weight = mx.random.normal((3, 64)), matrix.rows(mx.arange(matrix.vocabulary))
+    gradient = mx.random.normal((3, matrix.vocabulary))
+    assert mx.allclose(matrix.logits(hidden), hidden @ weight.T, atol=1e-4)
+    assert mx.allclose(matrix.back(gradient, mx.float32), gradient @ weight, atol=1e-4)
+    assert mx.allclose(matrix.mean_row(), mx.mean(weight, axis=0), atol=1e-6)
+
+
+def test_a_trained_head_is_no_frozen_matrix() -> None:
+    model = families.make("mistral")
+    head = heads.find(model)
+    assert head.matrix is None
+    assert mx.allclose(head.project(head.body(IDS)), model(IDS), atol=1e-5)
+    adapters.apply(model, ADAPTERS["lora"].settings(name="lora"))
+    assert heads.find(model).matrix is not None
 
 
 class Scaled(nn.Module):
@@ -51,11 +62,10 @@ class Scaled(nn.Module):
 
 
 def test_a_model_that_caps_its_logits_is_left_whole(tiny_llama: Path) -> None:
-    assert heads.find(Scaled(models.load(tiny_llama, "auto", CPU).model)) is None
-
-
-def test_a_model_built_otherwise_is_left_whole() -> None:
-    assert heads.find(nn.Linear(2, 2)) is None
+    model = Scaled(models.load(tiny_llama, "auto", CPU).model)
+    head = heads.find(model)
+    assert head.matrix is None
+    assert mx.array_equal(head.project(head.body(IDS)), model(IDS))
 
 
 def test_looking_leaves_the_mode_as_it_was(tiny_llama: Path) -> None:

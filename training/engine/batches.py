@@ -1,8 +1,7 @@
 """Rows of tokens, and the order in which micro-batches of them are seen.
 
 The order of an epoch is a pure function of seed, epoch and row lengths, so a position in it is two
-numbers: :class:`Cursor`. Rows of similar length share a batch, to waste little on padding; batches
-are shuffled anew every epoch.
+numbers: :class:`Cursor`. How the rows of a micro-batch lie in arrays is the layout's business.
 """
 
 from __future__ import annotations
@@ -13,15 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import mlx.core as mx
 import numpy as np
 
 from training.engine.errors import DataError, EngineError
+from training.engine.layouts import Batch, Layout
 from training.engine.masks import Encoded
 
 #: Rows are sorted by length within windows of so many batches: enough to fill them evenly, few
 #: enough that every epoch mixes rows differently.
 WINDOW = 32
+BLUR = 0.1  # share of its length by which a row may stand elsewhere in that order
+
+Lengths = np.ndarray[Any, np.dtype[np.int64]]
+Numbers = np.ndarray[Any, np.dtype[np.int64]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,18 +33,6 @@ class Cursor:
 
     epoch: int = 0
     index: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """One micro-batch. ``ids`` and ``trained`` have the shape (rows, longest row)."""
-
-    ids: mx.array
-    trained: mx.array
-    tokens: int
-    """Number of trained targets."""
-    total: int
-    """Number of tokens that are not padding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +46,7 @@ class Rows:
     """Rows that were longer than the sequence length."""
 
     @property
-    def lengths(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+    def lengths(self) -> Lengths:
         """Tokens of each row."""
         return np.array([len(row.ids) for row in self.rows], dtype=np.int64)
 
@@ -96,66 +87,108 @@ def read(path: Path, encode: Callable[[dict[str, Any]], Encoded], tell: Callable
     return Rows(kept, left_out, cut)
 
 
-def order(lengths: np.ndarray[Any, np.dtype[np.int64]], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
-    """The micro-batches of one epoch as lists of row numbers; every row stands in exactly one."""
+def order(lengths: Lengths, size: Size, seed: int, epoch: int, *, sort: bool) -> list[list[int]]:
+    """The micro-batches of one epoch as lists of row numbers; every row stands in exactly one.
+
+    With ``sort`` rows of similar length share a batch; lengths are blurred a little, so that they are
+    not the same rows in every epoch.
+    """
     random = np.random.Generator(np.random.PCG64([seed, epoch]))
     shuffled = random.permutation(len(lengths))
+    if not sort:
+        return size.split(lengths, shuffled)
     batches: list[list[int]] = []
-    for start in range(0, len(shuffled), batch_size * WINDOW):
-        window = shuffled[start : start + batch_size * WINDOW]
-        window = window[np.argsort(lengths[window], kind="stable")]
-        batches += [window[i : i + batch_size].tolist() for i in range(0, len(window), batch_size)]
+    blurred = lengths * random.uniform(1 - BLUR, 1 + BLUR, len(lengths))
+    window = WINDOW * size.rows(lengths)
+    for start in range(0, len(shuffled), window):
+        part = shuffled[start : start + window]
+        batches += size.split(lengths, part[np.argsort(blurred[part], kind="stable")])
     return [batches[i] for i in random.permutation(len(batches))]
 
 
-def stack(rows: list[Encoded]) -> Batch:
-    """``rows`` padded on the right with token 0, which is never trained and never looked at."""
-    width = max(len(row.ids) for row in rows)
-    ids = np.zeros((len(rows), width), dtype=np.int32)
-    trained = np.zeros((len(rows), width), dtype=np.int32)
-    for i, row in enumerate(rows):
-        ids[i, : len(row.ids)] = row.ids
-        trained[i, : len(row.ids)] = row.trained
-    tokens, total = int(trained[:, 1:].sum()), sum(len(row.ids) for row in rows)
-    return Batch(mx.array(ids), mx.array(trained), tokens, total)
+@dataclass(frozen=True, slots=True)
+class ByRows:
+    """Micro-batches of a fixed number of rows."""
+
+    count: int
+
+    def rows(self, lengths: Lengths) -> int:
+        """Rows of a micro-batch."""
+        del lengths
+        return self.count
+
+    def split(self, lengths: Lengths, ordered: Numbers) -> list[list[int]]:
+        """``ordered`` cut into micro-batches."""
+        del lengths
+        return [ordered[i : i + self.count].tolist() for i in range(0, len(ordered), self.count)]
+
+
+@dataclass(frozen=True, slots=True)
+class ByTokens:
+    """Micro-batches of as many rows as fit into ``budget`` tokens; a longer row has one of its own."""
+
+    budget: int
+
+    def rows(self, lengths: Lengths) -> int:
+        """Rows of a micro-batch, on average."""
+        return max(1, int(self.budget / max(1.0, float(lengths.mean()))))
+
+    def split(self, lengths: Lengths, ordered: Numbers) -> list[list[int]]:
+        """``ordered`` cut into micro-batches. One token stays free: fixed shapes need a filling."""
+        batches: list[list[int]] = []
+        held = self.budget
+        for index in ordered.tolist():
+            held += int(lengths[index])
+            if held >= self.budget:
+                batches.append([])
+                held = int(lengths[index])
+            batches[-1].append(index)
+        return batches
+
+
+Size = ByRows | ByTokens
 
 
 class Stream:
     """Micro-batches for ever, epoch after epoch, from a cursor on."""
 
-    def __init__(self, rows: Rows, batch_size: int, seed: int, cursor: Cursor = Cursor()) -> None:
-        self._rows, self._batch_size, self._seed = rows, batch_size, seed
+    def __init__(self, rows: Rows, size: Size, layout: Layout, seed: int, cursor: Cursor = Cursor()) -> None:
+        self._rows, self._size, self._layout, self._seed = rows, size, layout, seed
         self._lengths = rows.lengths
+        self._order: list[list[int]] = []
+        self.seek(cursor)
+
+    def seek(self, cursor: Cursor) -> None:
+        """Go to ``cursor``."""
         self.cursor = cursor
-        self._order = order(self._lengths, batch_size, seed, cursor.epoch)
+        self._order = order(self._lengths, self._size, self._seed, cursor.epoch, sort=self._layout.sorts)
 
     @property
     def per_epoch(self) -> int:
-        """Micro-batches in an epoch."""
-        return -(-len(self._rows.rows) // self._batch_size)
+        """Micro-batches in this epoch."""
+        return len(self._order)
 
     @property
     def epochs(self) -> float:
         """Epochs done so far, with the fraction."""
         return self.cursor.epoch + self.cursor.index / self.per_epoch
 
-    def next(self) -> Batch:
-        """The micro-batch at the cursor, which moves on."""
-        batch = stack([self._rows.rows[i] for i in self._order[self.cursor.index]])
+    def next(self) -> tuple[Batch, list[int]]:
+        """The micro-batch at the cursor, which moves on, and the numbers of its rows."""
+        numbers = self._order[self.cursor.index]
+        batch = self._layout.lay([self._rows.rows[i] for i in numbers])
         if self.cursor.index + 1 < self.per_epoch:
             self.cursor = Cursor(self.cursor.epoch, self.cursor.index + 1)
         else:
-            self.cursor = Cursor(self.cursor.epoch + 1, 0)
-            self._order = order(self._lengths, self._batch_size, self._seed, self.cursor.epoch)
-        return batch
+            self.seek(Cursor(self.cursor.epoch + 1, 0))
+        return batch, numbers
 
 
-def in_order(rows: Rows, batch_size: int, most: int = -1) -> Iterator[Batch]:
+def in_order(rows: Rows, size: Size, layout: Layout, most: int = -1) -> Iterator[tuple[Batch, list[int]]]:
     """Batches for evaluation: shortest rows first, always the same; at most ``most`` of them."""
-    indices = np.argsort(rows.lengths, kind="stable")
-    starts = list(range(0, len(indices), batch_size))
-    if 0 <= most < len(starts):
+    batches = size.split(rows.lengths, np.argsort(rows.lengths, kind="stable"))
+    if 0 <= most < len(batches):
         # An even choice over all lengths, so that few batches still stand for the whole.
-        starts = [starts[i * len(starts) // most] for i in range(most)]
-    for start in starts:
-        yield stack([rows.rows[i] for i in indices[start : start + batch_size]])
+        batches = [batches[i * len(batches) // most] for i in range(most)]
+    for numbers in batches:
+        yield layout.lay([rows.rows[i] for i in numbers]), numbers

@@ -13,11 +13,12 @@ from typing import Any
 
 import mlx.core as mx
 
-from training.engine import adapters, batches, blas, device, models
+from training.engine import adapters, batches, blas, device, layouts, models
 from training.engine.batches import Rows
 from training.engine.catalog.methods import METHODS
 from training.engine.config import TrainConfig
 from training.engine.errors import DataError, ModelError
+from training.engine.layouts import Layout
 from training.engine.methods.method import Method
 from training.engine.recompute import recompute_blocks
 from training.engine.samples import Sampler
@@ -43,20 +44,34 @@ def run(config: TrainConfig, session: Session) -> dict[str, Any]:
     adapters.apply(loaded.model, config.adapter, quantized=bool(loaded.config.get("quantization")))
     if config.grad_checkpoint:
         recompute_blocks(loaded.model)
+    layout, why = layouts.choose(loaded.model, config.batch_size, config.batch_tokens, is_cpu=machine.is_cpu)
+    if why:
+        session.log(f"Rows are padded, because this architecture cannot share one token axis: {why}.", "warning")
     method: Method = METHODS[config.method.name].load()(config.method)
     splits = {name: _read(name, config, tokenizer, method, session) for name in SPLITS}
     _refuse_empty(splits["train"], config)
     _refuse_foreign_tokens(splits, loaded.config)
     sampler = Sampler.of(tokenizer, config.data, config.sample_prompts, config.sample_tokens)
-    trainer = Trainer(config, session, loaded.model, method, splits=splits, sampler=sampler, identity=identity(config))
+    trainer = Trainer(
+        config,
+        session,
+        loaded.model,
+        method,
+        layout=layout,
+        splits=splits,
+        sampler=sampler,
+        identity=identity(config, layout),
+        compiled=not machine.is_cpu,
+    )
     trainer.resume()
     result = trainer.fit()
     return {**result, "model": str(config.model), "machine": machine.as_dict()}
 
 
-def identity(config: TrainConfig) -> dict[str, str]:
+def identity(config: TrainConfig, layout: Layout) -> dict[str, str]:
     """Digests of what must stay the same for a checkpoint to fit: model, data, adapter and order of rows."""
-    order = {"batch_size": config.batch_size, "seed": config.seed, "max_seq_length": config.max_seq_length}
+    order = {name: getattr(config, name) for name in ("batch_size", "batch_tokens", "seed", "max_seq_length")}
+    order["sorts"] = layout.sorts
     asked = config.model_dump(mode="json", include={"adapter", "method", "optimizer", "lr_schedule", "dtype"})
     files = [*(config.model / name for name in MODEL_FILES), *sorted(config.model.glob("*.safetensors"))]
     return {

@@ -17,16 +17,17 @@ from typing import Any
 import mlx.core as mx
 import mlx.optimizers as mo
 from mlx import nn
-from mlx.utils import tree_map
 
 from training.engine import adapters, checkpoint, optim
-from training.engine.batches import Rows, Stream, in_order
+from training.engine.batches import ByRows, ByTokens, Rows, Size, Stream, in_order
 from training.engine.checkpoint import Position
 from training.engine.config import TrainConfig
 from training.engine.errors import Diverged, StopAsked
+from training.engine.layouts import Layout
 from training.engine.methods.method import Method
 from training.engine.samples import Sampler
 from training.engine.session import Session
+from training.engine.steps import Gradients, Steps
 
 GIB = 1 << 30
 
@@ -48,6 +49,11 @@ class Plan:
         return cls(steps, config.steps_per_eval or tenth, config.save_every or tenth)
 
 
+def size_of(config: TrainConfig) -> Size:
+    """How much a micro-batch holds."""
+    return ByTokens(config.batch_tokens) if config.batch_tokens else ByRows(config.batch_size)
+
+
 class Trainer:
     """Trains ``model`` in place. ``fit`` may be called once."""
 
@@ -58,22 +64,29 @@ class Trainer:
         model: nn.Module,
         method: Method,
         *,
+        layout: Layout,
         splits: dict[str, Rows],
         sampler: Sampler,
         identity: dict[str, str],
+        compiled: bool,
     ) -> None:
-        self.config, self.session, self.model, self.method = config, session, model, method
-        self.splits, self.sampler, self.identity = splits, sampler, identity
-        self.stream = Stream(splits["train"], config.batch_size, config.seed)
+        self.config, self.session, self.model, self.method, self.compiled = config, session, model, method, compiled
+        self.layout, self.splits, self.sampler, self.identity = layout, splits, sampler, identity
+        self.size = size_of(config)
+        self.stream = Stream(splits["train"], self.size, layout, config.seed)
         self.plan = Plan.of(config, self.stream.per_epoch)
         self.optimizer: mo.Optimizer = optim.build(config.optimizer, config.learning_rate)
         self.optimizer.init(model.trainable_parameters())
         self.factor = optim.schedule(config.lr_schedule, self.plan.steps)
         self.where = Position()
-        self.gradients: Any = None
+        self.gradients: Gradients = None
         self._told: Path | None = None
         method.prepare(model)
-        self._value_and_grad = nn.value_and_grad(model, lambda batch: method.loss(model, batch))
+        self.steps = self._made_steps()
+
+    def _made_steps(self) -> Steps:
+        longest = self.config.max_grad_norm
+        return Steps(self.model, self.method, self.optimizer, longest, compiled=self.compiled)
 
     def resume(self) -> None:
         """Go on from the newest whole checkpoint, if there is one."""
@@ -85,7 +98,8 @@ class Trainer:
         if path is None:
             return
         self.where, self.gradients = checkpoint.restore(path, self.model, self.optimizer, self.identity)
-        self.stream = Stream(self.splits["train"], self.config.batch_size, self.config.seed, self.where.cursor)
+        self.stream.seek(self.where.cursor)
+        self.steps = self._made_steps()  # the optimizer's state is another object now
         self.session.log(f"Goes on from step {self.where.step} of {self.plan.steps}.")
 
     def fit(self) -> dict[str, Any]:
@@ -112,18 +126,12 @@ class Trainer:
             self.session.check()
             self._micro_batch()
         where = self.where
-        # Sums over all micro-batches divided once by all their tokens: the gradient of the large batch.
-        gradients = tree_map(lambda g: g / max(1, where.tokens), self.gradients)
-        length = optim.norm(gradients)
-        grad_norm = float(length.item())  # type: ignore[arg-type]  # a norm is never complex
-        self._refuse_nonsense(where.loss_sum / max(1, where.tokens), grad_norm)
-        gradients = optim.clip(gradients, length, self.config.max_grad_norm)
-        # Summed up in float32, used in the weights' own format, so that these keep theirs.
-        gradients = tree_map(lambda g, w: g.astype(w.dtype), gradients, self.model.trainable_parameters())
+        self._refuse_nonsense(where.loss_sum / max(1, where.tokens), 0.0)
+        since = time.perf_counter()
         rate = self.config.learning_rate * self.factor(where.step)
-        self.optimizer.learning_rate = rate
-        self.optimizer.update(self.model, gradients)
-        mx.eval(self.model.trainable_parameters(), self.optimizer.state)
+        grad_norm = self.steps.update(self.gradients, where.tokens, rate)
+        self._refuse_nonsense(where.loss_sum / max(1, where.tokens), grad_norm)
+        where.report_seconds += time.perf_counter() - since
         where.step += 1
         where.report_loss += where.loss_sum
         where.report_tokens += where.tokens
@@ -134,16 +142,15 @@ class Trainer:
 
     def _micro_batch(self) -> None:
         since = time.perf_counter()
-        batch = self.stream.next()
-        loss, gradients = self._value_and_grad(batch)
-        # Laid out as a file holds them: sums over another layout round differently after a resume.
-        gradients = tree_map(lambda g: mx.contiguous(g.astype(mx.float32)), gradients)
-        if self.gradients is not None:
-            gradients = tree_map(mx.add, self.gradients, gradients)
-        mx.eval(loss, gradients)
-        self.gradients = gradients
+        batch, _ = self.stream.next()
+        new = self.steps.is_new(batch)
+        if new:
+            self.session.phase("compile", detail=f"{batch.ids.shape[-1]} tokens")
+        loss, self.gradients = self.steps.micro_batch(batch, self.gradients)
+        if new:
+            self.session.phase("train", self.where.step, self.plan.steps)
         self.where.report_seconds += time.perf_counter() - since
-        self.where.loss_sum += loss.item()
+        self.where.loss_sum += loss
         self.where.tokens += batch.tokens
         self.where.micro += 1
         self.where.cursor = self.stream.cursor
@@ -211,9 +218,9 @@ class Trainer:
     def _mean_loss(self, rows: Rows, most: int) -> float:
         """Nats per trained token over ``rows``."""
         total, tokens = 0.0, 0
-        for batch in in_order(rows, self.config.batch_size, most):
+        for batch, _ in in_order(rows, self.size, self.layout, most):
             self.session.check()
-            total += float(self.method.loss(self.model, batch).item())  # type: ignore[arg-type]  # never complex
+            total += self.steps.loss(batch)
             tokens += batch.tokens
         return total / max(1, tokens)
 

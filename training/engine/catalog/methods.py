@@ -18,6 +18,21 @@ class Sft(Settings):
         "'all': the questions too, as in continued pre-training.",
         level="adjust",
     )
+    label_smoothing: float = setting(
+        0.0,
+        "Label smoothing",
+        "Share of the target that is spread over all tokens. Against too much certainty; 0.1 is much. "
+        "The validation loss is always plain.",
+        ge=0,
+        lt=1,
+    )
+    z_loss: float = setting(
+        0.0,
+        "Z-loss",
+        "Weight of a penalty that keeps the logits from drifting; 1e-4 is usual. The validation loss is always plain.",
+        ge=0,
+        le=1,
+    )
 
 
 METHODS = Catalog(

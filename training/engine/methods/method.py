@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import mlx.core as mx
 from mlx import nn
 
-from training.engine.batches import Batch
+from training.engine.layouts import Batch
 from training.engine.masks import Encoded
 from training.engine.tokenizer import Tokenizer
 
@@ -24,5 +24,9 @@ class Method(Protocol):
         ...
 
     def loss(self, model: nn.Module, batch: Batch) -> mx.array:
-        """The loss *summed* over the batch's trained tokens, shape (), differentiable in the model."""
+        """The loss *summed* over the batch's trained tokens, shape (), float32, differentiable in the model.
+
+        Pure in the model and the batch's arrays, because a GPU runs it compiled: no number of the batch is
+        read out, and fillings (``batch.counted`` 0) count nothing.
+        """
         ...

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import mlx.core as mx
-import numpy as np
 from mlx import nn
 
 from training.engine import heads, losses
-from training.engine.batches import Batch
 from training.engine.catalog.methods import Sft as Settings
+from training.engine.layouts import Batch
 from training.engine.masks import Encoded, encode
 from training.engine.tokenizer import Tokenizer
 
@@ -29,9 +28,10 @@ class Sft:
         return encode(row, tokenizer, self.settings.train_on, max_seq_length)
 
     def loss(self, model: nn.Module, batch: Batch) -> mx.array:
-        ids, targets, trained = batch.ids[:, :-1], batch.ids[:, 1:], batch.trained[:, 1:]
-        if self._head is None or batch.tokens == 0:
-            return losses.next_token(model(ids), targets, trained)
-        at = mx.array(np.flatnonzero(np.array(trained)).astype(np.int32))
-        logits = heads.logits_at(self._head, ids, at)
-        return losses.next_token(logits, targets.reshape(-1)[at], mx.ones_like(at))
+        assert self._head is not None, "prepare() comes first"
+        # What shapes the training has no place in an evaluation: losses of two runs must be comparable.
+        smoothing, z_loss = (self.settings.label_smoothing, self.settings.z_loss) if model.training else (0.0, 0.0)
+        nats = losses.cross_entropy(
+            self._head, self._head.hidden(batch), batch.targets, label_smoothing=smoothing, z_loss=z_loss
+        )
+        return mx.sum(mx.where(batch.counted > 0, nats, 0.0))

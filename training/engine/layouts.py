@@ -1,0 +1,226 @@
+"""How the rows of a micro-batch lie in arrays: one token axis, or one padded row under the other.
+
+- ``flat``: one token axis, no padding, another shape for every batch. For a CPU, which runs as it reads.
+- ``slots``: one token axis of a few fixed lengths, attention in slots of a few fixed widths. For a GPU,
+  where a step is compiled once per shape and shapes must be few.
+- ``padded``: rows padded on the right, for families whose layers look along the axis (state spaces,
+  learned positions). On a GPU to a few widths.
+
+All give the same sums over trained tokens (``tests/engine/test_layouts.py``, family by family).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from itertools import accumulate
+from typing import Protocol
+
+import mlx.core as mx
+import numpy as np
+from mlx import nn
+
+from training.engine import segments
+from training.engine.masks import Encoded
+from training.engine.segments import ByRow, BySlot, Cuts
+
+#: Lengths that a fixed shape may have, each at most half as long again as the one before; longer ones are
+#: multiples of the last.
+_SIZES = (64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096)
+_PROBE = (6, 3, 5)  # tokens of the rows that a family is tried on
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One micro-batch. Its tokens lie in ``ids``; what the loss needs is listed target by target."""
+
+    ids: mx.array
+    """(rows, width), or (1, tokens) on one axis."""
+    at: mx.array
+    """(targets,): places in ``ids.reshape(-1)`` that predict a trained token."""
+    targets: mx.array
+    """(targets,): the tokens to be predicted."""
+    counted: mx.array
+    """(targets,): 1, or 0 where a fixed shape is filled up."""
+    row: mx.array
+    """(targets,): number of the row in the batch, for methods that sum up whole rows."""
+    tokens: int
+    """Trained targets, fillings not counted."""
+    total: int
+    """Tokens, padding not counted."""
+    cuts: Cuts | None
+
+    def arrays(self) -> dict[str, mx.array]:
+        """All arrays by name, as a compiled step takes them."""
+        own = {f.name: getattr(self, f.name) for f in fields(self) if isinstance(getattr(self, f.name), mx.array)}
+        if isinstance(self.cuts, BySlot):
+            own |= {"slots": self.cuts.slots, "back": self.cuts.back}
+        return own
+
+    @classmethod
+    def of(cls, arrays: dict[str, mx.array]) -> Batch:
+        """The batch inside a compiled step; ``tokens`` and ``total`` are not known there."""
+        rest = dict(arrays)
+        cuts = BySlot(rest.pop("slots"), rest.pop("back")) if "slots" in rest else None
+        return cls(**rest, tokens=0, total=0, cuts=cuts)
+
+
+class Layout(Protocol):
+    """Rows in, arrays out."""
+
+    name: str
+    sorts: bool
+    """Whether rows of similar length should share a batch."""
+
+    def lay(self, rows: Sequence[Encoded]) -> Batch:
+        """At least one row; each has at least one token."""
+        ...
+
+
+class Flat:
+    """See the module."""
+
+    name = "flat"
+    sorts = False
+
+    def lay(self, rows: Sequence[Encoded]) -> Batch:
+        starts = _starts(rows)
+        ids = np.concatenate([np.array(row.ids, dtype=np.int32) for row in rows])
+        cuts = ByRow(tuple(len(row.ids) for row in rows))
+        return _batch(ids[None], _targets(rows, starts), rows, cuts)
+
+
+class Slots:
+    """See the module. ``budget``: tokens of a micro-batch that is filled by tokens, None: by rows."""
+
+    name = "slots"
+    sorts = True
+
+    def __init__(self, rows: int, budget: int | None) -> None:
+        self.rows, self.budget = rows, budget
+
+    def lay(self, rows: Sequence[Encoded]) -> Batch:
+        starts, total = _starts(rows), sum(len(row.ids) for row in rows)
+        # One token and one place more than are needed: the filling (see segments.BySlot).
+        length = max(round_up(total + 1), (self.budget or 0))
+        length = length if total < length else round_up(total + 1)
+        width = round_up(max(len(row.ids) for row in rows))
+        count = self._count(len(rows), width, total)
+        ids = np.zeros((1, length), dtype=np.int32)
+        slots = np.full((count, width), length - 1, dtype=np.int32)
+        back = np.full(length, count * width - 1, dtype=np.int32)
+        for i, (row, start) in enumerate(zip(rows, starts, strict=True)):
+            n = len(row.ids)
+            ids[0, start : start + n] = row.ids
+            slots[i, :n] = np.arange(start, start + n)
+            back[start : start + n] = np.arange(i * width, i * width + n)
+        cuts = BySlot(mx.array(slots), mx.array(back))
+        return _batch(ids, _targets(rows, starts), rows, cuts, filled=True)
+
+    def _count(self, rows: int, width: int, total: int) -> int:
+        """Slots of this width: always the same number for a budget, so that shapes stay few."""
+        # Rows of a batch are about as long, hence longer than the width before this one.
+        usual = self.rows if self.budget is None else max(1, 3 * self.budget // (2 * width))
+        count = -(-rows // usual) * usual
+        return count if count * width > total else count + 1
+
+
+class Padded:
+    """See the module. ``rows``: fill up to so many rows and to a fixed width, None: as small as can be."""
+
+    name = "padded"
+    sorts = True
+
+    def __init__(self, rows: int | None = None) -> None:
+        self.rows = rows
+
+    def lay(self, rows: Sequence[Encoded]) -> Batch:
+        longest = max(len(row.ids) for row in rows)
+        width = longest if self.rows is None else round_up(longest)
+        ids = np.zeros((max(len(rows), self.rows or 0), width), dtype=np.int32)
+        for i, row in enumerate(rows):
+            ids[i, : len(row.ids)] = row.ids
+        starts = [i * width for i in range(len(rows))]
+        return _batch(ids, _targets(rows, starts), rows, None, filled=self.rows is not None)
+
+
+def round_up(length: int) -> int:
+    """The smallest fixed size that holds ``length`` tokens."""
+    for size in _SIZES:
+        if length <= size:
+            return size
+    return -(-length // _SIZES[-1]) * _SIZES[-1]
+
+
+def choose(model: nn.Module, rows: int, budget: int | None, *, is_cpu: bool) -> tuple[Layout, str]:
+    """The best layout that fits ``model``, and why it is not the first choice ("" if it is)."""
+    wanted: Layout = Flat() if is_cpu else Slots(rows, budget)
+    why = _misfit(model, wanted)
+    if not why:
+        return wanted, ""
+    return Padded(None if is_cpu else rows), why
+
+
+def _misfit(model: nn.Module, layout: Layout) -> str:
+    """Why ``model`` cannot run on one token axis; "" when the outputs are those of row by row."""
+    if not segments.install(model):
+        return "its attention is its own"
+    rows, start = [], 1
+    for length in _PROBE:
+        rows.append(Encoded(list(range(start, start + length)), [False] + [True] * (length - 1), 0))
+        start += length
+    batch, was_training = layout.lay(rows), model.training
+    model.eval()
+    try:
+        with segments.cut(batch.cuts):
+            whole = model(batch.ids)
+        whole = whole.reshape(-1, whole.shape[-1])[batch.at[: batch.tokens]]
+        alone = mx.concatenate([model(mx.array([row.ids]))[0, :-1] for row in rows])
+        # Half-precision results of two orders of summation differ in their last digits; foreign rows differ at all.
+        far = mx.max(mx.abs(whole - alone)) / mx.max(mx.abs(alone))
+        limit = 1e-3 if whole.dtype == mx.float32 else 5e-2
+        return "" if far.item() < limit else "its layers look along the whole axis"
+    except (ValueError, TypeError, AttributeError, RuntimeError) as error:
+        return f"it refuses ({type(error).__name__})"
+    finally:
+        model.train(was_training)
+
+
+@dataclass(frozen=True, slots=True)
+class _Targets:
+    at: np.ndarray
+    ids: np.ndarray
+    row: np.ndarray
+
+
+def _starts(rows: Sequence[Encoded]) -> list[int]:
+    return [0, *accumulate(len(row.ids) for row in rows)][:-1]
+
+
+def _targets(rows: Sequence[Encoded], starts: Sequence[int]) -> _Targets:
+    """Every trained token but a row's first, with the place before it."""
+    at, ids, number = [], [], []
+    for i, (row, start) in enumerate(zip(rows, starts, strict=True)):
+        places = np.flatnonzero(np.array(row.trained[1:], dtype=bool))
+        at.append(places + start)
+        ids.append(np.array(row.ids, dtype=np.int32)[1:][places])
+        number.append(np.full(len(places), i))
+    return _Targets(*(np.concatenate(parts).astype(np.int32) for parts in (at, ids, number)))
+
+
+def _batch(
+    ids: np.ndarray, targets: _Targets, rows: Sequence[Encoded], cuts: Cuts | None, *, filled: bool = False
+) -> Batch:
+    n = len(targets.at)
+    size = _target_count(n, ids.size) if filled else max(1, n)
+    fill: Callable[[np.ndarray], mx.array] = lambda x: mx.array(np.pad(x, (0, size - n)))  # noqa: E731
+    counted = np.pad(np.ones(n, dtype=np.float32), (0, size - n))
+    total = sum(len(row.ids) for row in rows)
+    return Batch(
+        mx.array(ids), fill(targets.at), fill(targets.ids), mx.array(counted), fill(targets.row), n, total, cuts
+    )
+
+
+def _target_count(n: int, places: int) -> int:
+    """Room for ``n`` targets: an eighth, a quarter, half, three quarters or all of the places."""
+    return next((size for size in (places // 8, places // 4, places // 2, 3 * places // 4) if n <= size), places)

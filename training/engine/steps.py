@@ -1,0 +1,112 @@
+"""The arithmetic of an update: losses and gradients of micro-batches, their sum, the change of the weights.
+
+On a GPU both halves are compiled, once for each shape of a batch; on a CPU they run as they read.
+Gradients are summed in float32 and divided once by all the tokens of the update.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import mlx.core as mx
+import mlx.optimizers as mo
+from mlx import nn
+from mlx.utils import tree_map
+
+from training.engine import optim, segments
+from training.engine.layouts import Batch
+from training.engine.methods.method import Method
+
+Arrays = dict[str, mx.array]
+Gradients = Any
+"""A tree like the model's trainable parameters."""
+
+
+class Steps:
+    """Computes; keeps nothing but the model and the optimizer it was given."""
+
+    def __init__(
+        self, model: nn.Module, method: Method, optimizer: mo.Optimizer, longest: float, *, compiled: bool
+    ) -> None:
+        """``longest``: a gradient longer than this is shortened to it; 0: never. ``compiled``: as on a GPU."""
+        self.model, self.method, self.optimizer, self.longest = model, method, optimizer, longest
+        self.compiled = compiled
+        self._shapes: set[tuple[object, ...]] = set()
+        self._value_and_grad = nn.value_and_grad(model, lambda batch: method.loss(model, batch))
+        self._first: Callable[[Arrays], tuple[mx.array, Gradients]] = self._gradients
+        self._next: Callable[[Arrays, Gradients], tuple[mx.array, Gradients]] = self._added
+        self._apply: Callable[[Gradients, mx.array], mx.array] = self._change
+        self._loss: Callable[[Arrays], mx.array] = lambda arrays: self._plain_loss(Batch.of(arrays))
+        if compiled:
+            random = mx.random.state
+            self._first = mx.compile(self._gradients, inputs=[model.state, random], outputs=[random])
+            self._next = mx.compile(self._added, inputs=[model.state, random], outputs=[random])
+            self._loss = mx.compile(self._loss, inputs=[model.state])
+            state = [model.state, optimizer.state]
+            self._apply = mx.compile(self._change, inputs=state, outputs=state)
+
+    def is_new(self, batch: Batch) -> bool:
+        """Whether a batch of this shape comes for the first time, so that kernels must be compiled."""
+        if not self.compiled:
+            return False
+        shape = tuple(sorted((name, array.shape) for name, array in batch.arrays().items()))
+        new = (self.model.training, shape) not in self._shapes
+        self._shapes.add((self.model.training, shape))
+        return new
+
+    def micro_batch(self, batch: Batch, so_far: Gradients) -> tuple[float, Gradients]:
+        """Summed loss of ``batch`` in nats, and its gradients added to those ``so_far`` (None: the first)."""
+        if self.compiled:
+            arrays = batch.arrays()
+            loss, gradients = self._first(arrays) if so_far is None else self._next(arrays, so_far)
+        else:
+            with segments.cut(batch.cuts):
+                loss, gradients = self._summed(batch, so_far)
+        mx.eval(loss, gradients)
+        return _number(loss), gradients
+
+    def update(self, gradients: Gradients, tokens: int, rate: float) -> float:
+        """Change the weights by ``gradients`` / ``tokens`` at ``rate``; returns the length before shortening."""
+        self.optimizer.learning_rate = rate
+        length = self._apply(gradients, mx.array(float(max(1, tokens))))
+        mx.eval(length, self.model.trainable_parameters(), self.optimizer.state)
+        return _number(length)
+
+    def loss(self, batch: Batch) -> float:
+        """Summed loss in nats; nothing changes."""
+        if self.compiled:
+            return _number(self._loss(batch.arrays()))
+        with segments.cut(batch.cuts):
+            return _number(self._plain_loss(batch))
+
+    def _plain_loss(self, batch: Batch) -> mx.array:
+        with segments.cut(batch.cuts):
+            return self.method.loss(self.model, batch)
+
+    def _gradients(self, arrays: Arrays) -> tuple[mx.array, Gradients]:
+        return self._added(arrays, None)
+
+    def _added(self, arrays: Arrays, so_far: Gradients) -> tuple[mx.array, Gradients]:
+        batch = Batch.of(arrays)
+        with segments.cut(batch.cuts):
+            return self._summed(batch, so_far)
+
+    def _summed(self, batch: Batch, so_far: Gradients) -> tuple[mx.array, Gradients]:
+        loss, gradients = self._value_and_grad(batch)
+        # Laid out as a file holds them: sums over another layout round differently after a resume.
+        gradients = tree_map(lambda g: mx.contiguous(g.astype(mx.float32)), gradients)
+        return loss, gradients if so_far is None else tree_map(mx.add, so_far, gradients)
+
+    def _change(self, gradients: Gradients, tokens: mx.array) -> mx.array:
+        gradients = tree_map(lambda g: g / tokens, gradients)
+        length = optim.norm(gradients)
+        gradients = optim.clip(gradients, length, self.longest)
+        # Summed up in float32, used in the weights' own format, so that these keep theirs.
+        gradients = tree_map(lambda g, w: g.astype(w.dtype), gradients, self.model.trainable_parameters())
+        self.optimizer.update(self.model, gradients)
+        return length
+
+
+def _number(value: mx.array) -> float:
+    return float(value.item())  # type: ignore[arg-type]  # real by construction
