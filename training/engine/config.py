@@ -19,6 +19,7 @@ from training.engine.catalog.optimizers import OPTIMIZERS
 from training.engine.catalog.rows import Catalog, Settings, setting
 from training.engine.catalog.schedules import SCHEDULES
 from training.engine.errors import ConfigError, Problem
+from training.engine.hostfile import HOST_NAME
 
 MAX_CONFIG = 1 << 20  # bytes
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -48,6 +49,8 @@ else:
     Optimizer, Schedule = _one_of(OPTIMIZERS), _one_of(SCHEDULES)
 
 Prompt = Annotated[str, Field(min_length=1, max_length=4000)]
+#: A host ends up in a command line: no sign that a shell or an option parser would take for its own.
+HostName = Annotated[str, Field(pattern=HOST_NAME)]
 
 
 class TrainSettings(BaseModel):
@@ -85,6 +88,14 @@ class TrainSettings(BaseModel):
     batch_size: int = setting(
         4, "Micro-batch", "Rows computed together. Less needs less memory.", level="adjust", ge=1, le=4096, unit="rows"
     )
+    batch_tokens: int | None = setting(
+        None,
+        "Token budget",
+        "Fills each micro-batch with rows up to so many tokens, in place of a number of rows. Best on a GPU: 16384.",
+        ge=64,
+        le=1 << 22,
+        unit="tokens",
+    )
     grad_accumulation_steps: int = setting(
         1,
         "Accumulation",
@@ -106,6 +117,18 @@ class TrainSettings(BaseModel):
         "auto", "Precision", "Number format of the computation; auto takes float32 on CPU and the model's own on a GPU."
     )
     seed: int = setting(42, "Seed", "Same seed, same machine: same result.", ge=0, lt=1 << 32)
+    ranks: int = setting(
+        1, "Ranks", "Processes, one for each device, that share the rows of every micro-batch.", ge=1, le=64
+    )
+    backend: Literal["auto", "ring", "nccl", "mpi", "jaccl"] = setting(
+        "auto", "Link between ranks", "How ranks talk to each other; auto takes NCCL on NVIDIA and the ring elsewhere."
+    )
+    hosts: list[HostName] = setting(
+        [],
+        "Further hosts",
+        "Names from the operator's hostfile, one in a line; the ranks are dealt evenly to this machine and to these.",
+        max_length=63,
+    )
 
     steps_per_report: int = setting(
         1, "Report every", "Steps between two points of the curves.", ge=1, le=10**6, unit="updates"
@@ -149,6 +172,17 @@ class TrainSettings(BaseModel):
         """On the field, not on the whole: a whole is looked at only when all of its fields are right."""
         if value is not None and info.data.get("epochs") is not None:
             raise ValueError("give either epochs or iters, not both")
+        return value
+
+    @field_validator("hosts")
+    @classmethod
+    def _even_hosts(cls, value: list[str], info: ValidationInfo) -> list[str]:
+        """Every host runs as many ranks as this machine does."""
+        if len(set(value)) != len(value):
+            raise ValueError("a host stands there twice")
+        ranks, machines = info.data.get("ranks"), 1 + len(value)
+        if value and ranks is not None and ranks % machines:
+            raise ValueError(f"{ranks} ranks cannot be dealt evenly to {machines} machines")
         return value
 
 

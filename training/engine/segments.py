@@ -120,7 +120,7 @@ def install(model: nn.Module) -> bool:
 
 
 def _cutting(stock: Callable[..., mx.array]) -> Callable[..., mx.array]:
-    def attention(
+    def attention(  # noqa: PLR0917 - mlx-lm's signature
         queries: mx.array, keys: mx.array, values: mx.array, cache: Any, scale: float, mask: Any, **more: Any
     ) -> mx.array:
         if _now is None or cache is not None:
