@@ -1,4 +1,4 @@
-"""``python -m training.engine``: take the fast BLAS on board, then run the command line.
+"""``python -m training.engine``: take the fast BLAS and the memory settings on board, then run the command line.
 
 The dynamic loader reads its settings at the start of a process only, so the process starts itself
 anew, once, with the same pid, before any array library is loaded.
@@ -10,17 +10,17 @@ import os
 import sys
 from pathlib import Path
 
-from training.engine import blas
+from training.engine import allocator, blas
 from training.engine.cli import main
 
-_READY = "MLXP_ENGINE_BLAS"
+_READY = "MLXP_ENGINE_READY"
 
 
 def start() -> int:
-    """Run the engine, on the fast BLAS where there is one for this machine."""
+    """Run the engine, in the environment that this machine computes fastest in."""
     if _READY not in os.environ:
         cache = Path(os.environ.get("MLXP_HOME", "var")).resolve() / "cache"
-        if extra := blas.environment(cache):
+        if extra := allocator.environment() | blas.environment(cache):
             again = [sys.executable, "-m", "training.engine", *sys.argv[1:]]
             os.execve(sys.executable, again, {**os.environ, **extra, _READY: "1"})  # noqa: S606 - this very program
     return main()
