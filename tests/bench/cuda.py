@@ -1,6 +1,6 @@
 """``make bench-cuda``: a Llama shape of 1.24 billion parameters on a GPU, beside mlx-lm and PyTorch + PEFT.
 
-    python -m tests.bench.cuda [--rows a,b] [--seconds 15] [--rounds 1] [--shape 1b|tiny] [--results f] [--write]
+    python -m tests.bench.cuda [--rows a,b] [--seconds 25] [--rounds 1] [--shape 1b|tiny] [--results f] [--write]
 
 Needs no network: weights are random, tokenizer and texts are made on the spot. Every row prints when it
 is done and is added to the results file, so the rows can be measured in pieces; ``--report`` prints the
@@ -23,14 +23,6 @@ from tests.bench.work import Work
 from training.engine import blas
 
 SECTION = "bench cuda"
-COLUMNS = [
-    Column("tokens/s, second half", lambda run: run.late_rate),
-    Column("to mlx-lm, batch 16", lambda run: run.late_rate, " ×", to_base=True),
-    Column("tokens/s, all after the first step", lambda run: run.rate_after_first),
-    Column("peak, device", lambda run: run.device_gib, " GiB"),
-    Column("first step, new kernels", lambda run: run.first_s if run.round == 1 else None, " s"),
-    Column("start → first step, later process", lambda run: run.start_s if run.round > 1 else None, " s"),
-]
 MAKE = """
 import sys
 from pathlib import Path
@@ -61,7 +53,7 @@ def main() -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", default="", help=f"of {', '.join(row.name for row in CUDA_ROWS)}; all if empty")
-    parser.add_argument("--seconds", type=float, default=15, help="how long each row trains after its first step")
+    parser.add_argument("--seconds", type=float, default=25, help="how long each row trains after its first step")
     parser.add_argument("--rounds", type=int, default=1, help="the second starts with the kernels of the first")
     parser.add_argument("--shape", default="1b", choices=("1b", "tiny"))
     parser.add_argument("--results", default="", help="JSON lines file to add to; one in the data folder if empty")
@@ -91,25 +83,41 @@ def measure(home: Path, rows: tuple[Row, ...], number: int, works: dict[str, Wor
     """All rounds; prints each run when it is done."""
     os.environ["MLXP_HOME"] = str(home)
     fast = blas.environment(home / "cache")
-    folder = home / "runs"
-    for row in rows:
-        # A kernel cache for each row: how long the first step of a new machine takes belongs to the result.
-        kernels = home / "kernels" / row.name
-        kernels.mkdir(parents=True, exist_ok=True)
-        mine = {kind: replace(work, kernel_cache=str(kernels)) for kind, work in works.items()}
-        environment = {**fast, "MLX_PTX_CACHE_DIR": str(kernels)}
-        for run in rounds.play((row,), mine, number, folder=folder, results=results, environments={False: environment}):
-            print(rounds.line(run), flush=True)
+    kernels = home / "kernels"
+    kernels.mkdir(exist_ok=True)
+    works = {kind: replace(work, kernel_cache=str(kernels)) for kind, work in works.items()}
+    environments = {False: {**fast, "MLX_PTX_CACHE_DIR": str(kernels / "ptx")}}
+    for run in rounds.play(rows, works, number, folder=home / "runs", results=results, environments=environments):
+        print(rounds.line(run), flush=True)
+
+
+def columns(runs: list[Run]) -> list[Column]:
+    """Speeds, memory and starts; what happens once, in a row's first round, is shown beside the rest."""
+    first = {run.row: run.first_s for run in reversed(runs) if not run.skipped}
+    return [
+        Column("tokens/s, second half", lambda run: run.late_rate),
+        Column("to mlx-lm, batch 16", lambda run: run.late_rate, " ×", to_base=True),
+        Column("tokens/s, all after the first step", lambda run: run.rate_after_first),
+        Column("peak, device", lambda run: run.device_gib, " GiB"),
+        Column("first step, first process", lambda run: first[run.row], " s"),
+        Column("start → first step, later processes", lambda run: run.start_s if run.round > 1 else None, " s"),
+    ]
+
+
+def settled(runs: list[Run]) -> list[Run]:
+    """Without the first round of rows that have later ones, which found their kernels compiled."""
+    later = {run.row for run in runs if run.round > 1 and not run.skipped}
+    return [run for run in runs if run.round > 1 or run.row not in later]
 
 
 def report(runs: list[Run], shape: str) -> str:
     """The section of docs/benchmarks.md."""
-    shown = table.markdown(runs, [(row.name, row.label) for row in CUDA_ROWS], COLUMNS, CUDA_BASE)
+    shown = table.markdown(settled(runs), [(r.name, r.label) for r in CUDA_ROWS], columns(runs), CUDA_BASE)
     about = (
         f"Llama shape '{shape}' with random weights, LoRA rank 8 on all linear layers of all blocks, all tokens "
         "trained, texts of very different length (log-normal, 16 to 1024 tokens). Each row trains for the same time in "
         "a process of its own; tokens are those that train. The second half of that time shows the speed after "
-        "warm-up: mlx-lm and PyTorch pad, and each new width costs them new kernels or buffers."
+        "warm-up: each new shape costs kernels and buffers. All share one folder of compiled kernels."
     )
     command = "make bench-cuda" if shape == "1b" else f"python -m tests.bench.cuda --shape {shape}"
     return "\n\n".join([page.heading(command, _gpu()), about, shown])

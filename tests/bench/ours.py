@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -62,7 +63,9 @@ def train(row: str, number: int, work: Work, settings: Mapping[str, Any], folder
     events = _events(path)
     if ended.code not in (Exit.FINISHED, Exit.STOPPED):
         return Run(row, number, skipped=_why(events, ended))
-    return read(row, number, events, ended, folder / "run")
+    run = read(row, number, events, ended, folder / "run")
+    shutil.rmtree(folder / "run" / "checkpoints", ignore_errors=True)  # of a large model that is many gigabytes
+    return run
 
 
 def _events(path: Path) -> list[Event]:

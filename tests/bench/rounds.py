@@ -30,7 +30,8 @@ def play(
     peers' environment with the stock BLAS (True) and with the fast one (False). A row that was refused
     is not tried again. Rounds already in ``results`` count: a later call goes on from there.
     """
-    done = {row.name: sum(run.row == row.name for run in read(results)) for row in rows}
+    ran = [run.row for run in read(results) if not run.skipped]
+    done = {row.name: ran.count(row.name) for row in rows}
     refused: set[str] = set()
     for _ in range(rounds):
         for row in rows:

@@ -63,6 +63,11 @@ CUDA_ROWS = (
         settings={"batch_tokens": 16384, "grad_checkpoint": True},
     ),
     Row(
+        "lora-24gb",
+        "ours, LoRA, 8,192 tokens a batch, gradient checkpointing",
+        settings={"batch_tokens": 8192, "grad_checkpoint": True},
+    ),
+    Row(
         "full",
         "ours, full fine-tuning, 16,384 tokens a batch",
         settings={"batch_tokens": 16384},

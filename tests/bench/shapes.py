@@ -44,7 +44,7 @@ class Shape:
 
 SHAPES = {
     # Llama 3.2 1B's: 1.24 billion parameters with tied embeddings.
-    "1b": Shape(16, 2048, 8192, 32, 8, 128256, mx.bfloat16, rows=4096, median=200, shortest=16, longest=1024),
+    "1b": Shape(16, 2048, 8192, 32, 8, 128256, mx.bfloat16, rows=2048, median=200, shortest=16, longest=1024),
     "tiny": Shape(2, 128, 256, 4, 2, 512, mx.float32, rows=64, median=24, shortest=16, longest=64),
 }
 

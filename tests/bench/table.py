@@ -45,7 +45,10 @@ def spread(runs: list[Run], row: str, measure: Measure) -> Spread | None:
 
 
 def ratio(runs: list[Run], row: str, base: str, measure: Measure) -> Spread | None:
-    """Of ``row`` to ``base``, taken within each round: what slows the machine down slows both."""
+    """Of ``row`` to ``base``, taken within each round: what slows the machine down slows both.
+
+    Where they share no round, of the medians.
+    """
     by_round = {run.round: measure(run) for run in runs if run.row == base and not run.skipped}
     found = []
     for run in runs:
@@ -53,7 +56,10 @@ def ratio(runs: list[Run], row: str, base: str, measure: Measure) -> Spread | No
         above = measure(run) if run.row == row and not run.skipped else None
         if above is not None and below:
             found.append(above / below)
-    return Spread.of(found)
+    if found:
+        return Spread.of(found)
+    mine, theirs = spread(runs, row, measure), spread(runs, base, measure)
+    return Spread.of([mine.median / theirs.median]) if mine and theirs and theirs.median else None
 
 
 @dataclass(frozen=True, slots=True)

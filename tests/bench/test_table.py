@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.bench import page, run, table
+from tests.bench import cuda, page, run, table
 from tests.bench.rows import CPU_ROWS, select
 from tests.bench.run import Run, Step
 from tests.bench.table import Column, Spread
@@ -39,6 +39,16 @@ def test_a_ratio_is_taken_within_a_round() -> None:
     runs = [made("base", 1, 2.0), made("ours", 1, 1.0), made("base", 2, 20.0), made("ours", 2, 10.0)]
     found = table.ratio(runs, "ours", "base", lambda r: r.rate_after_first)
     assert found == Spread(2.0, 2.0, 2.0, 2)
+
+
+def test_without_a_shared_round_the_medians_are_compared() -> None:
+    runs = [made("base", 1, 2.0), made("ours", 2, 1.0)]
+    assert table.ratio(runs, "ours", "base", lambda r: r.rate_after_first) == Spread(2.0, 2.0, 2.0, 1)
+
+
+def test_a_first_round_gives_way_to_later_ones() -> None:
+    runs = [made("a", 1, 2.0), made("b", 1, 2.0), made("a", 2, 1.0)]
+    assert cuda.settled(runs) == runs[1:]
 
 
 def test_a_table_shows_ranges_ratios_and_reasons() -> None:
