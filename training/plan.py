@@ -162,6 +162,10 @@ def _warnings(settings: TrainSettings, data: DatasetVersion, updates: int, disk:
         found.append("This data set has no validation rows: you will not see whether it learns or memorises.")
         if settings.patience:
             found.append("Patience does nothing without validation rows.")
+    if settings.ranks > settings.batch_size:
+        found.append(
+            f"{settings.ranks} ranks share micro-batches of {settings.batch_size}: some will have nothing to do."
+        )
     if updates < 20:
         found.append(f"Only {updates} updates: enough to try the settings, hardly enough to learn.")
     if settings.adapter.name == "full" and settings.learning_rate > HIGH_FULL_RATE:

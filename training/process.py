@@ -52,7 +52,7 @@ ENV_NAMES = frozenset(
         "CUDA_VISIBLE_DEVICES",
     }
 )
-ENV_PREFIXES = ("MLXP_", "HF_", "LC_", "MLX_", "OMP_", "OPENBLAS_", "MKL_", "VECLIB_")
+ENV_PREFIXES = ("MLXP_", "HF_", "LC_", "MLX_", "OMP_", "OPENBLAS_", "MKL_", "VECLIB_", "NCCL_")
 
 START_TOLERANCE = 2.0  # seconds; the kernel's start time as two readers compute it
 

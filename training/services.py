@@ -64,6 +64,7 @@ def create_training(
     data = _find(DatasetVersion, user, dataset_version_id)
     mother = parent if isinstance(parent, Job) or not parent else _find(Job, user, parent)
     problems += validation.model_problems(model, checked or settings or {}) + validation.data_problems(data)
+    problems += validation.rank_problems(checked) if checked else []
     if parent and mother is None:
         problems.append(Problem(("parent",), "job.unknown", "There is no such parent job.", "Leave it empty."))
     if problems or checked is None or model is None or data is None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from mlxplatform.core.env import env
 from mlxplatform.core.errors import Invalid, NotFound
 from registry.models import ModelVersion
 from training import uploads
+from training.engine import hostfile
 from training.engine.config import TrainSettings, check
 from training.engine.errors import ConfigError, Problem
 from training.models import DatasetVersion, Job
@@ -76,6 +78,18 @@ def _adapter_and_length(settings: TrainSettings | dict[str, Any]) -> tuple[str, 
     adapter, length = settings.get("adapter"), settings.get("max_seq_length")
     name = adapter.get("name") if isinstance(adapter, dict) else adapter
     return str(name), length if isinstance(length, int) else 0
+
+
+def rank_problems(settings: TrainSettings) -> list[Problem]:
+    """What speaks against the hosts of ``settings``: the operator's hostfile names those that may be used."""
+    if not settings.hosts:
+        return []
+    try:
+        found = hostfile.read(Path(env().hostfile)) if env().hostfile else hostfile.Hostfile()
+    except ConfigError as error:
+        return [Problem(("hosts",), error.code, error.message, error.hint)]
+    problem = found.problem(settings.hosts)
+    return [problem] if problem else []
 
 
 def data_problems(data: DatasetVersion | None) -> list[Problem]:

@@ -40,6 +40,9 @@ class Env(BaseSettings):
     unwatched_s: float = Field(600.0, gt=0, description="Seconds an engine goes on without a worker that watches it.")
     grace_s: float = Field(60.0, gt=0, description="Seconds between asking an engine to stop and killing it.")
     max_queued: int = Field(500, ge=1, description="Most jobs that may wait.")
+    hostfile: str = Field(
+        "", description="MLX hostfile of the machines that trainings may run ranks on; none but this one if empty."
+    )
     offline: bool = Field(False, description="Never ask the Hugging Face Hub.")
 
     @property

@@ -17,6 +17,8 @@ from training.engine.errors import ConfigError, Exit, StopAsked
 from training.engine.rank import Mute, RankSession
 from training.engine.rundir import RunDir
 
+SIZES = [7, 1, 30, 12, 12, 3, 8]
+
 
 def tree(seed: int) -> dict[str, Any]:
     """Gradients of several shapes; one is larger than a buffer of the small test."""
@@ -38,7 +40,7 @@ def main(size: int) -> dict[str, Any]:
     session = RankSession(RunDir(Path(mkdtemp())), 1, Mute(rank), is_first=rank == 0)
     group = distributed.join(session, "ring", size)
     seen: dict[str, Any] = {"rank": group.rank, "size": group.size, "first": group.is_first}
-    seen["share"] = group.share(range(5))
+    seen["share"] = group.share(SIZES, SIZES)
     seen["total"] = group.total(group.rank + 0.5, 100.0)
     seen["most"] = group.most(group.rank, -group.rank)
     distributed.BUFFER = 512

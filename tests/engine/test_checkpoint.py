@@ -237,7 +237,8 @@ def test_a_full_disk_keeps_what_there_is(disk: Disk, tiny_llama: Path, data: Pat
 
 def test_names_sort_by_step_then_micro_batch() -> None:
     names = [checkpoint.name_of(Position(step=s, micro=m)) for s, m in ((10, 2), (9, 0), (10, 11), (10, 0))]
-    assert sorted(names, key=lambda n: checkpoint._age(Path(n))) == ["0000009", "0000010", "0000010-2", "0000010-11"]
+    ordered = sorted(names, key=lambda name: checkpoint.place_of(Path(name)))
+    assert ordered == ["0000009", "0000010", "0000010-2", "0000010-11"]
 
 
 def test_folder_and_files_are_for_their_owner_only(ran: tuple[Path, dict]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
-from tests.engine import group_program, runs
+from tests.engine import group_program
 from training.engine.captain import free_ports
 from training.engine.distributed import Group
 from training.engine.errors import Exit, StopAsked
@@ -41,8 +41,11 @@ def test_every_rank_knows_its_place(seen: list[dict[str, Any]]) -> None:
     assert [(s["rank"], s["size"], s["first"]) for s in seen] == [(i, len(seen), i == 0) for i in range(len(seen))]
 
 
-def test_shares_are_disjoint_and_complete(seen: list[dict[str, Any]]) -> None:
-    assert sorted(item for s in seen for item in s["share"]) == [0, 1, 2, 3, 4]
+def test_shares_are_disjoint_complete_and_even(seen: list[dict[str, Any]]) -> None:
+    shares = [s["share"] for s in seen]
+    assert sorted(size for share in shares for size in share) == sorted(group_program.SIZES)
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+    assert max(map(sum, shares)) - min(map(sum, shares)) <= max(group_program.SIZES)
 
 
 def test_numbers_are_summed_for_all(seen: list[dict[str, Any]]) -> None:
@@ -80,7 +83,7 @@ def test_a_group_of_one_changes_nothing(tmp_path: Path) -> None:
     session = Session(RunDir(tmp_path), RunDir(tmp_path).attempt(1))
     group, gradients = Group(session), {"w": mx.ones(3)}
     assert group.sum(gradients) is gradients
-    assert (group.total(1.5, 2), group.most(3), group.share([1, 2])) == ([1.5, 2], [3], [1, 2])
+    assert (group.total(1.5, 2), group.most(3), group.share("ab", [1, 2])) == ([1.5, 2], [3], ["a", "b"])
     session.stopping = StopAsked("signal", Exit.STOPPED)
     with pytest.raises(StopAsked):
         group.check()

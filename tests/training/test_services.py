@@ -11,7 +11,7 @@ from mlxplatform.core.errors import Conflict, Forbidden, Invalid, TooMuch
 from mlxplatform.core.models import AuditEvent
 from registry.models import ModelVersion
 from tests.training.runs import make_job
-from training import services, uploads
+from training import services, uploads, validation
 from training.models import Job, JobEvent
 from training.signals import job_queued
 from training.states import JobState
@@ -75,6 +75,33 @@ def test_create_reports_all_problems_at_once(editor, parts) -> None:
         "config.less_than_equal", "optimizer.unknown", "adapter.needs_unquantised", "config.max_seq_length",
         "dataset.unknown", "priority.range",
     }  # fmt: skip
+
+
+@pytest.fixture
+def hostfile(tmp_path, monkeypatch):
+    """An operator's hostfile with one further machine."""
+    path = tmp_path / "hosts.json"
+    path.write_text('[{"ssh": "studio", "ips": ["10.0.0.1"]}, {"ssh": "mini", "ips": ["10.0.0.2"]}]')
+    monkeypatch.setattr(validation, "env", lambda: env().model_copy(update={"hostfile": str(path)}))
+    return path
+
+
+def test_other_machines_need_the_operators_hostfile(editor, parts) -> None:
+    with pytest.raises(Invalid) as error:
+        services.create_training(editor, **parts, settings={"ranks": 2, "hosts": ["mini"]})
+    assert codes(error) == {"hosts.not_allowed"}
+
+
+def test_only_the_hostfiles_machines_run_ranks(editor, parts, hostfile) -> None:
+    job = services.create_training(editor, **parts, settings={"ranks": 4, "hosts": ["mini"]})
+    assert (job.settings["ranks"], job.settings["hosts"]) == (4, ["mini"])
+    with pytest.raises(Invalid) as error:
+        services.create_training(editor, **parts, settings={"ranks": 4, "hosts": ["mini; rm -r x", "-o"]})
+    assert codes(error) == {"config.string_pattern_mismatch"}
+    hostfile.write_text("[")
+    with pytest.raises(Invalid) as error:
+        services.create_training(editor, **parts, settings={"ranks": 2, "hosts": ["mini"]})
+    assert codes(error) == {"hosts.file"}
 
 
 def test_an_adapter_is_no_base(editor, parts) -> None:

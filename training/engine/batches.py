@@ -25,6 +25,8 @@ BLUR = 0.1  # share of its length by which a row may stand elsewhere in that ord
 
 Lengths = np.ndarray[Any, np.dtype[np.int64]]
 Numbers = np.ndarray[Any, np.dtype[np.int64]]
+Share = Callable[[list[int], Lengths], list[int]]
+"""Which rows of a micro-batch, given with their lengths, are computed in this process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,11 +151,19 @@ class ByTokens:
 Size = ByRows | ByTokens
 
 
+def every(numbers: list[int], lengths: Lengths) -> list[int]:
+    """The share of a process that trains alone."""
+    del lengths
+    return numbers
+
+
 class Stream:
     """Micro-batches for ever, epoch after epoch, from a cursor on."""
 
-    def __init__(self, rows: Rows, size: Size, layout: Layout, seed: int, cursor: Cursor = Cursor()) -> None:
-        self._rows, self._size, self._layout, self._seed = rows, size, layout, seed
+    def __init__(
+        self, rows: Rows, size: Size, layout: Layout, seed: int, cursor: Cursor = Cursor(), *, share: Share = every
+    ) -> None:
+        self._rows, self._size, self._layout, self._seed, self._share = rows, size, layout, seed, share
         self._lengths = rows.lengths
         self._order: list[list[int]] = []
         self.seek(cursor)
@@ -173,10 +183,11 @@ class Stream:
         """Epochs done so far, with the fraction."""
         return self.cursor.epoch + self.cursor.index / self.per_epoch
 
-    def next(self) -> tuple[Batch, list[int]]:
-        """The micro-batch at the cursor, which moves on, and the numbers of its rows."""
-        numbers = self._order[self.cursor.index]
-        batch = self._layout.lay([self._rows.rows[i] for i in numbers])
+    def next(self) -> tuple[Batch | None, list[int]]:
+        """This process's share of the micro-batch at the cursor, which moves on, and the numbers of its rows."""
+        whole = self._order[self.cursor.index]
+        numbers = self._share(whole, self._lengths[whole])
+        batch = _laid(self._rows, numbers, self._layout)
         if self.cursor.index + 1 < self.per_epoch:
             self.cursor = Cursor(self.cursor.epoch, self.cursor.index + 1)
         else:
@@ -184,11 +195,19 @@ class Stream:
         return batch, numbers
 
 
-def in_order(rows: Rows, size: Size, layout: Layout, most: int = -1) -> Iterator[tuple[Batch, list[int]]]:
+def in_order(
+    rows: Rows, size: Size, layout: Layout, most: int = -1, share: Share = every
+) -> Iterator[tuple[Batch | None, list[int]]]:
     """Batches for evaluation: shortest rows first, always the same; at most ``most`` of them."""
     batches = size.split(rows.lengths, np.argsort(rows.lengths, kind="stable"))
     if 0 <= most < len(batches):
         # An even choice over all lengths, so that few batches still stand for the whole.
         batches = [batches[i * len(batches) // most] for i in range(most)]
-    for numbers in batches:
-        yield layout.lay([rows.rows[i] for i in numbers]), numbers
+    for whole in batches:
+        numbers = share(whole, rows.lengths[whole])
+        yield _laid(rows, numbers, layout), numbers
+
+
+def _laid(rows: Rows, numbers: list[int], layout: Layout) -> Batch | None:
+    """The rows as arrays; None for no row."""
+    return layout.lay([rows.rows[i] for i in numbers]) if numbers else None

@@ -146,10 +146,11 @@ def listed(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     found = [p for p in folder.iterdir() if _NAME.match(p.name) and (p / MANIFEST).is_file()]
-    return sorted(found, key=_age, reverse=True)
+    return sorted(found, key=place_of, reverse=True)
 
 
-def _age(path: Path) -> tuple[int, int]:
+def place_of(path: Path) -> tuple[int, int]:
+    """Step and micro-batch of a published checkpoint."""
     step, _, micro = path.name.partition("-")
     return int(step), int(micro or 0)
 
@@ -228,7 +229,7 @@ def set_aside(folder: Path, resumed: Path | None) -> list[Path]:
 
     Their steps come again, and the keep rule must not count them as the newest.
     """
-    broken = [path for path in listed(folder) if resumed is None or _age(path) > _age(resumed)]
+    broken = [path for path in listed(folder) if resumed is None or place_of(path) > place_of(resumed)]
     for path in broken:
         aside = folder / f"{_BROKEN}{path.name}"
         shutil.rmtree(aside, ignore_errors=True)
@@ -244,7 +245,7 @@ def remove(path: Path) -> None:
 
 def surplus(folder: Path, keep: int, best_step: int) -> list[Path]:
     """Checkpoints beyond the newest ``keep`` and the best one."""
-    return [p for i, p in enumerate(listed(folder)) if i >= keep and _age(p) != (best_step, 0)]
+    return [p for i, p in enumerate(listed(folder)) if i >= keep and place_of(p) != (best_step, 0)]
 
 
 def _arrays(path: Path) -> dict[str, mx.array]:

@@ -18,10 +18,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from training.engine import captain, rank
 from training.engine.catalog.kinds import KINDS, Kind
 from training.engine.catalog.questions import QUESTIONS, Question
-from training.engine.config import load
-from training.engine.errors import ConfigError, EngineError, Exit
+from training.engine.config import TrainConfig, load
+from training.engine.errors import ConfigError, EngineError, Exit, RankDied
 from training.engine.journal import Event
 from training.engine.report import Silent
 from training.engine.rundir import RunDir
@@ -39,6 +40,12 @@ def main(argv: list[str] | None = None) -> int:
         command.add_argument("--attempt", type=_positive, help="number of this attempt; the next one if left out")
         command.add_argument("--quiet", action="store_true", help="do not print the journal on stdout")
         command.set_defaults(work=_work, what=kind)
+    command = commands.add_parser("rank", help="one rank of a distributed training; started by train")
+    for name, kind_of in (("config", Path), ("folder", Path), ("attempt", _positive), ("events", Path)):
+        command.add_argument(f"--{name}", type=kind_of, required=True)
+    command.add_argument("--captain", required=True)
+    command.add_argument("--devices", default="")
+    command.set_defaults(work=_rank, what=None)
     for question in QUESTIONS.values():
         command = commands.add_parser(question.command, help=question.label)
         command.add_argument("--config", type=Path, required=True, help="JSON file with the question")
@@ -57,7 +64,7 @@ def _positive(text: str) -> int:
     return number
 
 
-def _work(kind: Kind, args: argparse.Namespace) -> Exit:
+def _work(kind: Kind, args: argparse.Namespace) -> int:
     """A command with a run folder."""
     run_dir = RunDir(args.run_dir.resolve())
     attempt = run_dir.attempt(args.attempt or run_dir.newest_attempt() + 1)
@@ -70,11 +77,21 @@ def _work(kind: Kind, args: argparse.Namespace) -> Exit:
 
     def work(session: Session) -> dict[str, Any]:
         config = load(kind.config, args.config)
+        if isinstance(config, TrainConfig) and config.ranks > 1:
+            return captain.run(args.config, config, session)
         implementation = _load(kind.implementation)
         result: dict[str, Any] = implementation(config, session)
         return result
 
-    return session.run(work)
+    try:
+        return session.run(work)
+    except RankDied as death:
+        return captain.die_like(death)
+
+
+def _rank(_what: None, args: argparse.Namespace) -> int:
+    """One process of a training with several."""
+    return rank.run(args)
 
 
 def _ask(question: Question, args: argparse.Namespace) -> Exit:

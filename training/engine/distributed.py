@@ -52,9 +52,23 @@ class Group:
         """Whether this rank speaks and writes for all: checkpoints, samples, the journal."""
         return self.rank == 0
 
-    def share(self, items: Sequence[ItemT]) -> list[ItemT]:
-        """This rank's part of ``items``: dealt out in turn, so neighbours of like length go to different ranks."""
-        return list(items[self.rank :: self.size])
+    def share(self, items: Sequence[ItemT], sizes: Sequence[int]) -> list[ItemT]:
+        """This rank's part of ``items``, in their order.
+
+        Dealt out from the largest to the smallest, there and back again (0, 1, 1, 0, …): two ranks differ by
+        one item at most, and by the size of one item at most.
+        """
+        if self.is_alone:
+            return list(items)
+        largest_first = sorted(range(len(items)), key=lambda i: -sizes[i])
+        turn = [*range(self.size), *reversed(range(self.size))]
+        mine = {i for place, i in enumerate(largest_first) if turn[place % len(turn)] == self.rank}
+        return [item for i, item in enumerate(items) if i in mine]
+
+    def room(self, whole: int, largest: int = 0) -> int:
+        """What a share of ``whole`` may take, where an item takes ``largest`` at most (0: they are counted)."""
+        even = -(-whole // self.size)
+        return even + largest * (self.size - 1) // self.size
 
     def check(self) -> None:
         """Raise StopAsked if an end was asked for: alone at once, in a group where the last total told it to all."""

@@ -17,6 +17,7 @@ from training.engine import adapters, batches, blas, device, layouts, models
 from training.engine.batches import Rows
 from training.engine.catalog.methods import METHODS
 from training.engine.config import TrainConfig
+from training.engine.distributed import Group
 from training.engine.errors import DataError, ModelError
 from training.engine.layouts import Layout
 from training.engine.methods.method import Method
@@ -31,11 +32,15 @@ MODEL_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_t
 SPLITS = ("train", "valid", "test")
 
 
-def run(config: TrainConfig, session: Session) -> dict[str, Any]:
-    """Train as ``config`` says; returns what the last word of the journal holds."""
+def run(config: TrainConfig, session: Session, group: Group | None = None) -> dict[str, Any]:
+    """Train as ``config`` says; returns what the last word of the journal holds.
+
+    ``group``: the ranks that train together; None for this process alone.
+    """
+    group = group or Group(session)
     session.phase("load")
     machine = device.set_up(config.seed, config.kernel_cache)
-    session.journal.write("machine", **machine.as_dict(), mlx=version("mlx"))
+    session.journal.write("machine", **machine.as_dict(), ranks=group.size, mlx=version("mlx"))
     if slow := blas.note():
         session.log(slow, "warning")
     tokenizer = load_tokenizer(config.model)
@@ -44,13 +49,16 @@ def run(config: TrainConfig, session: Session) -> dict[str, Any]:
     adapters.apply(loaded.model, config.adapter, quantized=bool(loaded.config.get("quantization")))
     if config.grad_checkpoint:
         recompute_blocks(loaded.model)
-    layout, why = layouts.choose(loaded.model, config.batch_size, config.batch_tokens, is_cpu=machine.is_cpu)
+    room = config.batch_tokens and group.room(config.batch_tokens, config.max_seq_length)
+    layout, why = layouts.choose(loaded.model, group.room(config.batch_size), room, is_cpu=machine.is_cpu)
     if why:
         session.log(f"Rows are padded, because this architecture cannot share one token axis: {why}.", "warning")
     method: Method = METHODS[config.method.name].load()(config.method)
     splits = {name: _read(name, config, tokenizer, method, session) for name in SPLITS}
     _refuse_empty(splits["train"], config)
     _refuse_foreign_tokens(splits, loaded.config)
+    facts = identity(config, layout)
+    group.agree(facts)
     sampler = Sampler.of(tokenizer, config.data, config.sample_prompts, config.sample_tokens)
     trainer = Trainer(
         config,
@@ -60,7 +68,8 @@ def run(config: TrainConfig, session: Session) -> dict[str, Any]:
         layout=layout,
         splits=splits,
         sampler=sampler,
-        identity=identity(config, layout),
+        identity=facts,
+        group=group,
         compiled=not machine.is_cpu,
     )
     trainer.resume()

@@ -17,13 +17,15 @@ from typing import Any
 import mlx.core as mx
 import mlx.optimizers as mo
 from mlx import nn
+from mlx.utils import tree_map
 
 from training.engine import adapters, checkpoint, optim
 from training.engine.batches import ByRows, ByTokens, Rows, Size, Stream, in_order
 from training.engine.checkpoint import Position
 from training.engine.config import TrainConfig
+from training.engine.distributed import Group
 from training.engine.errors import Diverged, StopAsked
-from training.engine.layouts import Layout
+from training.engine.layouts import Batch, Layout
 from training.engine.methods.method import Method
 from training.engine.samples import Sampler
 from training.engine.session import Session
@@ -68,12 +70,13 @@ class Trainer:
         splits: dict[str, Rows],
         sampler: Sampler,
         identity: dict[str, str],
+        group: Group,
         compiled: bool,
     ) -> None:
         self.config, self.session, self.model, self.method, self.compiled = config, session, model, method, compiled
         self.layout, self.splits, self.sampler, self.identity = layout, splits, sampler, identity
-        self.size = size_of(config)
-        self.stream = Stream(splits["train"], self.size, layout, config.seed)
+        self.size, self.group = size_of(config), group
+        self.stream = Stream(splits["train"], self.size, layout, config.seed, share=group.share)
         self.plan = Plan.of(config, self.stream.per_epoch)
         self.optimizer: mo.Optimizer = optim.build(config.optimizer, config.learning_rate)
         self.optimizer.init(model.trainable_parameters())
@@ -90,14 +93,26 @@ class Trainer:
 
     def resume(self) -> None:
         """Go on from the newest whole checkpoint, if there is one."""
-        folder = self.session.run_dir.checkpoints
-        checkpoint.sweep(folder)
-        path = checkpoint.newest(folder, lambda fault: self.session.log(fault, "warning"))
-        for broken in checkpoint.set_aside(folder, path):
-            self._tell_removed(broken)
-        if path is None:
-            return
-        self.where, self.gradients = checkpoint.restore(path, self.model, self.optimizer, self.identity)
+        path = self._newest()
+        if path is not None:
+            self._restore(path)
+        self.group.own_randomness()
+
+    def _newest(self) -> Path | None:
+        """The checkpoint to go on from; rank 0 looks for it and tells the others."""
+        folder, place = self.session.run_dir.checkpoints, (0, 0)
+        if self.group.is_first:
+            checkpoint.sweep(folder)
+            path = checkpoint.newest(folder, lambda fault: self.session.log(fault, "warning"))
+            for broken in checkpoint.set_aside(folder, path):
+                self._tell_removed(broken)
+            place = checkpoint.place_of(path) if path is not None else place
+        step, micro = map(int, self.group.total(*place))
+        return folder / checkpoint.name_of(Position(step=step, micro=micro)) if step or micro else None
+
+    def _restore(self, path: Path) -> None:
+        self.where, gradients = checkpoint.restore(path, self.model, self.optimizer, self.identity)
+        self.gradients = gradients if self.group.is_first else None  # they are the sum over the ranks
         self.stream.seek(self.where.cursor)
         self.steps = self._made_steps()  # the optimizer's state is another object now
         self.session.log(f"Goes on from step {self.where.step} of {self.plan.steps}.")
@@ -123,13 +138,13 @@ class Trainer:
     def _update(self) -> None:
         """Sum up micro-batches, then change the weights once."""
         while self.where.micro < self.config.grad_accumulation_steps:
-            self.session.check()
+            self.group.check()
             self._micro_batch()
         where = self.where
         self._refuse_nonsense(where.loss_sum / max(1, where.tokens), 0.0)
         since = time.perf_counter()
         rate = self.config.learning_rate * self.factor(where.step)
-        grad_norm = self.steps.update(self.gradients, where.tokens, rate)
+        grad_norm = self.steps.update(self._all_gradients(), where.tokens, rate)
         self._refuse_nonsense(where.loss_sum / max(1, where.tokens), grad_norm)
         where.report_seconds += time.perf_counter() - since
         where.step += 1
@@ -143,17 +158,29 @@ class Trainer:
     def _micro_batch(self) -> None:
         since = time.perf_counter()
         batch, _ = self.stream.next()
+        loss, tokens = self.group.total(*(self._pass(batch) if batch is not None else (0.0, 0)))
+        self.where.report_seconds += time.perf_counter() - since
+        self.where.loss_sum += loss
+        self.where.tokens += int(tokens)
+        self.where.micro += 1
+        self.where.cursor = self.stream.cursor
+
+    def _pass(self, batch: Batch) -> tuple[float, int]:
+        """Loss and tokens of this rank's rows; their gradients are added up."""
         new = self.steps.is_new(batch)
         if new:
             self.session.phase("compile", detail=f"{batch.ids.shape[-1]} tokens")
         loss, self.gradients = self.steps.micro_batch(batch, self.gradients)
         if new:
             self.session.phase("train", self.where.step, self.plan.steps)
-        self.where.report_seconds += time.perf_counter() - since
-        self.where.loss_sum += loss
-        self.where.tokens += batch.tokens
-        self.where.micro += 1
-        self.where.cursor = self.stream.cursor
+        return loss, batch.tokens
+
+    def _all_gradients(self) -> Gradients:
+        """Summed over the ranks; zeros from one that had no row."""
+        own = self.gradients
+        if own is None:
+            own = tree_map(lambda weight: mx.zeros(weight.shape), self.model.trainable_parameters())
+        return self.group.sum(own)
 
     def _refuse_nonsense(self, loss: float, length: float) -> None:
         if math.isfinite(loss) and math.isfinite(length):
@@ -169,6 +196,7 @@ class Trainer:
         if where.step % self.config.steps_per_report and where.step < self.plan.steps:
             return
         seconds, steps = where.report_seconds, where.report_steps
+        memory, peak = self.group.most(mx.get_active_memory() / GIB, mx.get_peak_memory() / GIB)
         values = {
             "train_loss": where.report_loss / max(1, where.report_tokens),
             "learning_rate": rate,
@@ -177,8 +205,8 @@ class Trainer:
             "step_seconds": seconds / max(1, steps),
             "trained_tokens": where.trained_tokens,
             "epoch": self.stream.epochs,
-            "memory_gb": mx.get_active_memory() / GIB,
-            "peak_memory_gb": mx.get_peak_memory() / GIB,
+            "memory_gb": memory,
+            "peak_memory_gb": peak,
         }
         where.report_loss, where.report_tokens, where.report_seconds, where.report_steps = 0.0, 0, 0.0, 0
         self.session.journal.write("metrics", step=where.step, of=self.plan.steps, values=values)
@@ -194,7 +222,8 @@ class Trainer:
         self.model.eval()
         try:
             values = self._losses()
-            for index, sample in enumerate(self.sampler.answer(self.model, self.session.check)):
+            answers = self.sampler.answer(self.model, self.session.check) if self.group.is_first else iter(())
+            for index, sample in enumerate(answers):
                 self.session.journal.write("sample", step=where.step, index=index, **asdict(sample))
         finally:
             self.model.train()
@@ -218,10 +247,12 @@ class Trainer:
     def _mean_loss(self, rows: Rows, most: int) -> float:
         """Nats per trained token over ``rows``."""
         total, tokens = 0.0, 0
-        for batch, _ in in_order(rows, self.size, self.layout, most):
-            self.session.check()
-            total += self.steps.loss(batch)
-            tokens += batch.tokens
+        for batch, _ in in_order(rows, self.size, self.layout, most, self.group.share):
+            self.group.check()
+            mine = (self.steps.loss(batch), batch.tokens) if batch is not None else (0.0, 0)
+            loss, count = self.group.total(*mine)
+            total += loss
+            tokens += int(count)
         return total / max(1, tokens)
 
     def _bad_evals(self, loss: float | None) -> int:
@@ -276,6 +307,10 @@ class Trainer:
         path = folder / checkpoint.name_of(where)
         if path == self._told or (where.step == 0 and where.micro == 0):
             return
+        if where.micro:  # the ranks have stopped together, each with a part of the sum
+            self.gradients = self._all_gradients()
+        if not self.group.is_first:
+            return
         if checkpoint.fault_of(path) is not None:
             checkpoint.save(
                 folder,
@@ -321,5 +356,5 @@ class Trainer:
             "first_test_loss": where.first_test,
             "test_loss": where.test_loss,
             "trained_tokens": where.trained_tokens,
-            "peak_memory_gb": mx.get_peak_memory() / GIB,
+            "peak_memory_gb": self.group.most(mx.get_peak_memory() / GIB)[0],
         }
