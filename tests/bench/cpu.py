@@ -20,7 +20,7 @@ from tests.bench.rows import CPU_BASE, CPU_ROWS, Row, select
 from tests.bench.run import Run, append, read
 from tests.bench.table import Column
 from tests.bench.work import Work
-from training.engine import blas
+from training.engine import allocator, blas
 
 SECTION = "bench cpu"
 MAKE = """
@@ -52,7 +52,7 @@ def main() -> None:
     rows = select(CPU_ROWS, asked.rows or ("mlx-lm,ours,ours-cached" if asked.quick else ""))
     number = asked.rounds or (1 if asked.quick else 2)
     results = Path(asked.results) if asked.results else home / f"cpu-{int(time.time())}.jsonl"
-    works = {"plain": prepare(home, asked.count)}
+    works = {"plain": prepare(home, asked.count or (8 if asked.quick else 16))}
     if any(row.on == "short" for row in rows):
         works["short"] = replace(prepare(home, 4, longest=128), epochs=3)
     measure(home, rows, number, works, results)
@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--write", action="store_true", help="replace the section in docs/benchmarks.md")
     parser.add_argument("--rows", default="", help="names of rows, with commas; all of them if empty")
     parser.add_argument("--rounds", type=int, default=0)
-    parser.add_argument("--count", type=int, default=16, help="chats in the data set, a multiple of 4")
+    parser.add_argument("--count", type=int, default=0, help="chats in the data set, a multiple of 4")
     parser.add_argument(
         "--results", default="", help="JSON lines file to add to; a new one in the data folder if empty"
     )
@@ -97,7 +97,8 @@ def measure(home: Path, rows: tuple[Row, ...], number: int, works: dict[str, Wor
     peers = {"PYTHONPATH": os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(home / "peers")]))}
     folder = home / "runs"
     shutil.rmtree(folder, ignore_errors=True)
-    environments = {False: fast | peers, True: peers}
+    everything = allocator.environment() | fast | peers
+    environments = {"nothing": peers, "blas": fast | peers, "everything": everything}
     for run in rounds.play(rows, works, number, folder=folder, results=results, environments=environments):
         print(rounds.line(run), flush=True)
 

@@ -86,7 +86,7 @@ def measure(home: Path, rows: tuple[Row, ...], number: int, works: dict[str, Wor
     kernels = home / "kernels"
     kernels.mkdir(exist_ok=True)
     works = {kind: replace(work, kernel_cache=str(kernels)) for kind, work in works.items()}
-    environments = {False: {**fast, "MLX_PTX_CACHE_DIR": str(kernels / "ptx")}}
+    environments = {"blas": {**fast, "MLX_PTX_CACHE_DIR": str(kernels / "ptx")}}
     for run in rounds.play(rows, works, number, folder=home / "runs", results=results, environments=environments):
         print(rounds.line(run), flush=True)
 

@@ -22,12 +22,12 @@ def play(
     *,
     folder: Path,
     results: Path,
-    environments: Mapping[bool, Mapping[str, str]],
+    environments: Mapping[str, Mapping[str, str]],
 ) -> Iterator[Run]:
     """Every run as soon as it is done; each is also appended to ``results``.
 
-    ``works`` holds what a row's ``on`` names: another model, other texts. ``environments`` holds the
-    peers' environment with the stock BLAS (True) and with the fast one (False). A row that was refused
+    ``works`` holds what a row's ``on`` names: another model, other texts. ``environments`` holds what a
+    peer's process is given, by the word in ``Row.given``. A row that was refused
     is not tried again. Rounds already in ``results`` count: a later call goes on from there.
     """
     ran = [run.row for run in read(results) if not run.skipped]
@@ -38,7 +38,7 @@ def play(
             if row.name in refused or 0 < row.rounds <= done[row.name]:
                 continue
             done[row.name] += 1
-            run = one(row, done[row.name], works[row.on], folder, environments[row.stock_blas])
+            run = one(row, done[row.name], works[row.on], folder, environments[row.given])
             if run.skipped:
                 refused.add(row.name)
             append(results, run)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Trainer = Literal["ours", "mlx_lm_lora_command", "mlx_lm_lora_package", "torch_peft"]
+Given = Literal["nothing", "blas", "everything"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +25,8 @@ class Row:
     """Changes to the work: another batch size, full fine-tuning, fewer steps."""
     on: Literal["plain", "4bit", "short"] = "plain"
     """Which of the bench's works: with the model in 4 bit, or with a few short rows."""
-    stock_blas: bool = False
-    """Leave the BLAS as the MLX wheel brings it."""
+    given: Given = "blas"
+    """What a peer's process gets of the environment that our engine starts itself in."""
     rounds: int = 0
     """In how many of the rounds it runs; 0: in all."""
 
@@ -38,6 +39,13 @@ CPU_ROWS = (
     Row("ours", "ours"),
     Row("ours-cached", "ours, cached lower activations", settings={"cache_activations": True}),
     Row("ours-checkpoint", "ours, gradient checkpointing", settings={"grad_checkpoint": True}),
+    Row(
+        "mlx-lm-memory",
+        "mlx-lm with our engine's memory settings, too",
+        "mlx_lm_lora_command",
+        given="everything",
+        rounds=1,
+    ),
     Row("mlx-lm-lora", "mlx-lm-lora (`train_sft`)", "mlx_lm_lora_package", rounds=1),
     Row("mlx-lm-short", "mlx-lm, 4 short rows", "mlx_lm_lora_command", on="short", rounds=1),
     Row(
@@ -45,7 +53,7 @@ CPU_ROWS = (
         "mlx-lm as pip installs it (no fast BLAS), 4 short rows",
         "mlx_lm_lora_command",
         on="short",
-        stock_blas=True,
+        given="nothing",
         rounds=1,
     ),
 )
