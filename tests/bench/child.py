@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 1800.0
 
@@ -25,6 +27,8 @@ class Ended:
     """UTC seconds since the epoch when it was started."""
     peak_gib: float
     """Its high-water mark of resident memory."""
+    others: float
+    """Share of the machine's processors that other programs took meanwhile, 0 to 1."""
     output: str
     """The last 4000 characters that it wrote."""
 
@@ -35,7 +39,7 @@ def run(
     """Run ``python <command>`` to its end. When ``enough`` says so it is asked to end by SIGTERM."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "wb") as file:
-        began = time.time()
+        began, since, busy = time.time(), time.monotonic(), _busy_s()
         process = subprocess.Popen(
             [sys.executable, *command], cwd=ROOT, env=dict(environment), stdout=file, stderr=subprocess.STDOUT
         )
@@ -52,9 +56,17 @@ def run(
         ended.set()
         watcher.join()
     process.returncode = os.waitstatus_to_exitcode(status)
+    elsewhere = _busy_s() - busy - usage.ru_utime - usage.ru_stime
+    others = max(0.0, elsewhere / ((time.monotonic() - since) * (os.cpu_count() or 1)))
     unit = 1 if sys.platform == "darwin" else 1024
     text = log.read_text(errors="replace")[-4000:]
-    return Ended(process.returncode, began, usage.ru_maxrss * unit / (1 << 30), text)
+    return Ended(process.returncode, began, usage.ru_maxrss * unit / (1 << 30), others, text)
+
+
+def _busy_s() -> float:
+    """Seconds that all processors of the machine together have computed since it was started."""
+    times = psutil.cpu_times()
+    return sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "steal", 0.0)
 
 
 def _watch(pid: int, enough: Callable[[], bool] | None, ended: threading.Event) -> None:

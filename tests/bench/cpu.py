@@ -106,7 +106,7 @@ def measure(home: Path, rows: tuple[Row, ...], number: int, works: dict[str, Wor
 def report(runs: list[Run], rows: tuple[Row, ...], work: Work, command: str) -> str:
     """The section of docs/benchmarks.md."""
     shown = table.markdown(runs, [(row.name, row.label) for row in rows], COLUMNS, CPU_BASE)
-    return "\n\n".join([page.heading(command), _about(work), shown, *_stock(runs)])
+    return "\n\n".join([page.heading(command), _about(work), shown, *_stock(runs), *table.disturbed(runs)])
 
 
 def _about(work: Work) -> str:

@@ -120,7 +120,7 @@ def report(runs: list[Run], shape: str) -> str:
         "warm-up: each new shape costs kernels and buffers. All share one folder of compiled kernels."
     )
     command = "make bench-cuda" if shape == "1b" else f"python -m tests.bench.cuda --shape {shape}"
-    return "\n\n".join([page.heading(command, _gpu()), about, shown])
+    return "\n\n".join([page.heading(command, _gpu()), about, shown, *table.disturbed(runs, 0.2)])
 
 
 def _gpu() -> str:

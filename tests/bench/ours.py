@@ -92,6 +92,7 @@ def read(row: str, number: int, events: list[Event], ended: child.Ended, run_dir
         start_s=metrics[0].t - ended.began,
         first_s=steps[0].seconds,
         process_gib=ended.peak_gib,
+        others=ended.others,
         device_gib=metrics[-1].fields["values"]["peak_memory_gb"],
         trainable=_trainable(run_dir),
         backend=f"{machine['backend']}, {machine['blas']}".removesuffix(", "),

@@ -152,7 +152,7 @@ def _serve(house: House, work: Work, number: int) -> Run:
         return Run("platform", number, skipped=f"the job {job['state']}: {job['message']}")
     run_dir = house.home / "runs" / key
     events, _ = journal.read(run_dir / "attempts" / "1" / "events.jsonl", limit=1 << 30)
-    return ours.read("platform", number, events, child.Ended(0, float(began), 0.0, ""), run_dir)
+    return ours.read("platform", number, events, child.Ended(0, float(began), 0.0, 0.0, ""), run_dir)
 
 
 def _peak_mib(pid: int) -> float:

@@ -67,6 +67,7 @@ def line(run: Run) -> str:
         "start to first step": f"{run.start_s:.1f} s",
         "process": f"{run.process_gib:.2f} GiB",
         "device": f"{run.device_gib:.2f} GiB",
+        "other programs": f"{100 * run.others:.0f} %",
         "trainable": run.trainable,
         "steps": len(run.steps),
         "loss": f"{run.last_loss or 0:.4f}",

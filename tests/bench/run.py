@@ -38,6 +38,8 @@ class Run:
     """High-water mark of the process's resident memory."""
     device_gib: float = 0.0
     """The most that MLX (or PyTorch) held at a time."""
+    others: float = 0.0
+    """Share of the machine that other programs took meanwhile, 0 to 1."""
     trainable: int = 0
     """Parameters that were trained."""
     backend: str = ""

@@ -72,6 +72,17 @@ class Column:
     to_base: bool = False
 
 
+def disturbed(runs: list[Run], most: float = 0.05) -> list[str]:
+    """A sentence if other programs took more than the share ``most`` of the machine during a run."""
+    shares = [run.others for run in runs if not run.skipped]
+    if not shares or max(shares) <= most:
+        return []
+    return [
+        f"Not a quiet machine: other programs took up to {100 * max(shares):.0f} % of it during a run "
+        f"({100 * statistics.median(shares):.0f} % in the median)."
+    ]
+
+
 def row_of(runs: list[Run], name: str, label: str, columns: list[Column], base: str) -> str:
     """One line of the table, or the reason why the row is empty."""
     mine = [run for run in runs if run.row == name]

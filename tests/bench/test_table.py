@@ -51,6 +51,11 @@ def test_a_first_round_gives_way_to_later_ones() -> None:
     assert cuda.settled(runs) == runs[1:]
 
 
+def test_a_disturbed_measurement_says_so() -> None:
+    assert table.disturbed([Run("a", others=0.04)]) == []
+    assert "up to 60 %" in table.disturbed([Run("a", others=0.04), Run("b", others=0.6)])[0]
+
+
 def test_a_table_shows_ranges_ratios_and_reasons() -> None:
     runs = [made("base", 1, 2.0), made("base", 2, 4.0), made("ours", 1, 1.0), Run("gone", skipped="no network")]
     columns = [

@@ -23,4 +23,4 @@ def train(row: str, number: int, work: Work, *, driver: str, folder: Path, envir
         return Run(row, number, skipped=f"its process ended with {ended.code}: {lines[-1][:200] if lines else ''}")
     found = json.loads(out.read_text())
     run = Run(**{**found, "row": row, "round": number, "steps": [Step(**step) for step in found["steps"]]})
-    return replace(run, start_s=run.start_s - ended.began, process_gib=ended.peak_gib)
+    return replace(run, start_s=run.start_s - ended.began, process_gib=ended.peak_gib, others=ended.others)
