@@ -1,4 +1,4 @@
-"""Answers: greedy as without a cache, ends where it should, leaves the random stream alone."""
+"""Answers as texts: greedy as without a cache, end where they should, hear a stop."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import pytest
 from training.engine import generate, models, tokenizer
 from training.engine.device import Device
 from training.engine.models import Loaded
+from training.engine.rollout import Rollout
+from training.engine.sampling import Sampling
 from training.engine.tokenizer import Tokenizer
 
-PROMPT = [5, 260, 17, 99, 3]
+PROMPT, OTHER = [5, 260, 17, 99, 3], [7, 8]
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +22,12 @@ def loaded(tiny_llama: Path) -> Loaded:
     return models.load(tiny_llama, "auto", Device("cpu", "test", 1 << 30, "", 1, True))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def endless(loaded: Loaded) -> Rollout:
+    return Rollout(loaded.model, ())
+
+
+@pytest.fixture(scope="module")
 def words(tiny_llama: Path) -> Tokenizer:
     return tokenizer.load(tiny_llama)
 
@@ -33,51 +40,43 @@ def greedy(loaded: Loaded, count: int) -> list[int]:
     return ids[len(PROMPT) :]
 
 
-def test_is_greedy_and_its_cache_changes_nothing(loaded: Loaded, words: Tokenizer) -> None:
-    words.eos_ids = frozenset()
-    made = generate.answer(loaded.model, words, PROMPT, 12)
+def test_is_greedy_and_in_the_order_of_the_prompts(loaded: Loaded, endless: Rollout, words: Tokenizer) -> None:
+    other, made = generate.answers(endless, words, [OTHER, PROMPT], 12)
     assert made.text == words.decode(greedy(loaded, 12), skip_special=True)
+    assert other.text != made.text
     assert made.tokens == 12
     assert made.seconds > 0
 
 
-def test_a_long_prompt_is_read_in_pieces(loaded: Loaded, words: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = generate.answer(loaded.model, words, PROMPT, 8)
-    monkeypatch.setattr(generate, "_PREFILL", 2)
-    assert generate.answer(loaded.model, words, PROMPT, 8).text == whole.text
-
-
 def test_ends_at_an_end_token(loaded: Loaded, words: Tokenizer) -> None:
     expected = greedy(loaded, 12)
-    words.eos_ids = frozenset({expected[4]})
-    made = generate.answer(loaded.model, words, PROMPT, 12)
+    made = generate.answers(Rollout(loaded.model, [expected[4]]), words, [PROMPT], 12)[0]
     assert made.tokens == expected.index(expected[4])
+    assert made.text == words.decode(expected[: made.tokens], skip_special=True)
 
 
-def test_ends_before_a_stop_text(loaded: Loaded, words: Tokenizer) -> None:
-    words.eos_ids = frozenset()
-    text = generate.answer(loaded.model, words, PROMPT, 12).text
+def test_ends_before_a_stop_text(endless: Rollout, words: Tokenizer) -> None:
+    text = generate.answers(endless, words, [PROMPT], 12)[0].text
     stop = text[5:7]
-    assert generate.answer(loaded.model, words, PROMPT, 12, stop=[stop]).text == text[: text.find(stop)]
+    assert generate.answers(endless, words, [PROMPT], 12, stop=[stop])[0].text == text[: text.find(stop)]
 
 
-def test_drawing_follows_its_seed_and_not_the_training(loaded: Loaded, words: Tokenizer) -> None:
+def test_drawing_follows_its_seed(endless: Rollout, words: Tokenizer) -> None:
     def draw(seed: int) -> str:
-        return generate.answer(loaded.model, words, PROMPT, 12, temperature=1.0, seed=seed).text
+        return generate.answers(endless, words, [PROMPT], 12, Sampling(1.0), seed=seed)[0].text
 
-    before = mx.array(mx.random.state[0])
     assert draw(1) == draw(1)
     assert len({draw(i) for i in range(4)}) > 1
-    assert mx.array_equal(before, mx.random.state[0])
 
 
-@pytest.mark.parametrize(("prompt", "count"), [(PROMPT, 0), ([], 5)])
-def test_nothing_asked_is_nothing_said(loaded: Loaded, words: Tokenizer, prompt: list[int], count: int) -> None:
-    assert generate.answer(loaded.model, words, prompt, count).text == ""
+@pytest.mark.parametrize(("prompts", "count"), [([PROMPT], 0), ([[]], 5), ([], 5)])
+def test_nothing_asked_is_nothing_said(
+    endless: Rollout, words: Tokenizer, prompts: list[list[int]], count: int
+) -> None:
+    assert [made.text for made in generate.answers(endless, words, prompts, count)] == [""] * len(prompts)
 
 
-def test_a_stop_is_heard_between_two_tokens(loaded: Loaded, words: Tokenizer) -> None:
-    words.eos_ids = frozenset()
+def test_a_stop_is_heard_between_two_tokens(endless: Rollout, words: Tokenizer) -> None:
     heard: list[int] = []
 
     def check() -> None:
@@ -86,5 +85,5 @@ def test_a_stop_is_heard_between_two_tokens(loaded: Loaded, words: Tokenizer) ->
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        generate.answer(loaded.model, words, PROMPT, 4096, check=check)
+        generate.answers(endless, words, [PROMPT], 4096, check=check)
     assert len(heard) == 3

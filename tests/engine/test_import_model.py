@@ -24,6 +24,7 @@ from training.engine.device import Device
 from training.engine.errors import EngineError, StorageError
 from training.engine.imports import ImportModelConfig
 from training.engine.report import Silent
+from training.engine.rollout import Rollout
 
 CPU = Device("cpu", "test", 1 << 30, "", 1, True)
 IDS = mx.array([[5, 260, 17, 99, 3, 250, 40]])
@@ -248,7 +249,8 @@ def test_smollm_knows_the_capital_of_france(smollm_gguf: Path, target: Path) -> 
     loaded, words = models.load(target, "auto", CPU), tokenizer.load(target)
     chat = [{"role": "user", "content": "What is the capital of France?"}]
     ids = words.encode(words.render(chat, add_generation_prompt=True))
-    assert "Paris" in generate.answer(loaded.model, words, ids, 24).text
+    asked = Rollout(loaded.model, words.eos_ids)
+    assert "Paris" in generate.answers(asked, words, [ids], 24)[0].text
     stock, theirs = mlx_lm.load(str(target))
     assert theirs.apply_chat_template(chat, add_generation_prompt=True) == ids
     # Stock computes with the packed base; in its own float16 that takes minutes on a CPU, and

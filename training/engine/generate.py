@@ -1,86 +1,58 @@
-"""Answers a prompt, token by token, with a cache of keys and values."""
+"""Answers to prompts as texts, all of them at once."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import mlx.core as mx
-from mlx import nn
-
-from training.engine import mlx_models
+from training.engine.rollout import Completion, Rollout
+from training.engine.sampling import GREEDY, Sampling
 from training.engine.tokenizer import Tokenizer
-
-_PREFILL = 512  # prompt tokens per forward pass: bounds the memory of attention and logits
 
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """An answer: its text without the end token, how many tokens it took and how long."""
+    """An answer: its text and its number of tokens without the end token, and the seconds until it was there.
+
+    Answers that were computed side by side share their time: three of 2 s each may have taken 2 s together.
+    """
 
     text: str
     tokens: int
     seconds: float
 
 
-def answer(
-    model: nn.Module,
+def answers(
+    rollout: Rollout,
     tokenizer: Tokenizer,
-    prompt_ids: Sequence[int],
+    prompts: Sequence[Sequence[int]],
     max_tokens: int,
+    sampling: Sampling = GREEDY,
     *,
-    temperature: float = 0.0,
     stop: Sequence[str] = (),
-    seed: int | None = None,
+    seed: int = 0,
     check: Callable[[], None] = lambda: None,
-) -> Generated:
-    """Continue ``prompt_ids`` by at most ``max_tokens`` tokens.
+) -> list[Generated]:
+    """Continue each of ``prompts`` (ids) by at most ``max_tokens`` tokens; "" for one without any.
 
-    ``temperature`` 0 takes the likeliest token each time; above it tokens are drawn from
-    softmax(logits / temperature), by a random stream of its own, so that a training's stream is not
-    disturbed (``seed``: 0 if not given). Ends at an end token, or before any text of ``stop``. ``check`` is
-    called before each token and may raise, so that a long answer does not hold up a stop.
+    An answer ends at an end token, or before any text of ``stop``. ``check`` is called before each forward
+    pass and may raise, so that a long answer does not hold up a stop. Raises DataError ``data.prompt_long``.
     """
-    started = time.monotonic()
-    ids: list[int] = []
-    text = ""
-    if max_tokens > 0 and prompt_ids:
-        cache = mlx_models.submodule("models.cache").make_prompt_cache(model)
-        logits = _prefill(model, prompt_ids, cache)
-        key = mx.random.key(seed or 0)
-        while True:
-            check()
-            key, now = mx.random.split(key)
-            index = _pick(logits, temperature, now)
-            if index in tokenizer.eos_ids:
-                break
-            ids.append(index)
-            if stop:
-                text = tokenizer.decode(ids, skip_special=True)
-                if any(s in text for s in stop):
-                    break
-            if len(ids) >= max_tokens:
-                break
-            logits = model(mx.array([[index]]), cache=cache)[0, -1]
-    text = _cut(tokenizer.decode(ids, skip_special=True), stop)
-    return Generated(text, len(ids), time.monotonic() - started)
 
+    def stops(ids: list[int]) -> bool:
+        text = tokenizer.decode(ids, skip_special=True)
+        return any(s in text for s in stop)
 
-def _prefill(model: nn.Module, prompt_ids: Sequence[int], cache: list[object]) -> mx.array:
-    """Fill the cache with the prompt; the logits after its last token."""
-    for start in range(0, len(prompt_ids), _PREFILL):
-        logits = model(mx.array([list(prompt_ids[start : start + _PREFILL])]), cache=cache)[0, -1]
-        mx.eval(logits)
-    return logits
+    def text(row: Completion) -> Generated:
+        ids = row.ids[:-1] if row.finish == "eos" else row.ids
+        return Generated(_cut(tokenizer.decode(ids, skip_special=True), stop), len(ids), row.seconds)
 
-
-def _pick(logits: mx.array, temperature: float, key: mx.array) -> int:
-    if temperature <= 0:
-        chosen = mx.argmax(logits)
-    else:
-        chosen = mx.random.categorical(logits.astype(mx.float32) / temperature, key=key)
-    return int(chosen.item())  # type: ignore[arg-type]  # an index, never complex
+    asked = [at for at, prompt in enumerate(prompts) if prompt]
+    rows = rollout.run(
+        [prompts[at] for at in asked], max_tokens, sampling, seed=seed, check=check, stop=stops if stop else None
+    )
+    made = dict(zip(asked, map(text, rows), strict=True))
+    return [made.get(at, Generated("", 0, 0.0)) for at in range(len(prompts))]
 
 
 def _cut(text: str, stop: Sequence[str]) -> str:

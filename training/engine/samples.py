@@ -10,13 +10,19 @@ from typing import Any
 
 from mlx import nn
 
-from training.engine.generate import answer
+from training.engine.generate import answers
+from training.engine.rollout import Rollout
 from training.engine.tokenizer import Tokenizer
+
+ROOM = 8192  # tokens whose keys and values are held at once: a training has other uses for its memory
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One answer; ``reference`` is the one that stands in the data, if the prompt is from there."""
+    """One answer; ``reference`` is the one that stands in the data, if the prompt is from there.
+
+    ``seconds`` until it was there; the prompts are answered side by side and share that time.
+    """
 
     prompt: str
     text: str
@@ -31,6 +37,7 @@ class Sampler:
     def __init__(self, tokenizer: Tokenizer, prompts: list[tuple[list[dict[str, str]], str]], max_tokens: int) -> None:
         """``prompts`` are pairs of chat messages and the reference answer."""
         self._tokenizer, self._prompts, self._max_tokens = tokenizer, prompts, max_tokens
+        self._rollout: Rollout | None = None
 
     @classmethod
     def of(cls, tokenizer: Tokenizer, data: Path, own: list[str] | None, max_tokens: int) -> Sampler:
@@ -45,12 +52,18 @@ class Sampler:
         return cls(tokenizer, [], 0)
 
     def answer(self, model: nn.Module, check: Callable[[], None]) -> Iterator[Sample]:
-        """One sample per prompt; ``check`` is called before each token and may raise."""
-        for messages, reference in self._prompts:
-            check()
-            ids = self._tokenizer.encode(self._text(messages))
-            made = answer(model, self._tokenizer, ids, self._max_tokens, check=check)
-            yield Sample(messages[-1]["content"], made.text, reference, made.tokens, made.seconds)
+        """One sample per prompt; ``check`` is called before each step of all of them and may raise."""
+        if not self._prompts:
+            return
+        check()
+        prompts = [self._tokenizer.encode(self._text(messages)) for messages, _ in self._prompts]
+        if self._rollout is None or self._rollout.model is not model:
+            # However long a person's own prompt is, it is answered, if need be alone.
+            longest = max(map(len, prompts)) + self._max_tokens
+            self._rollout = Rollout(model, self._tokenizer.eos_ids, tokens=max(ROOM, longest))
+        made = answers(self._rollout, self._tokenizer, prompts, self._max_tokens, check=check)
+        for (messages, reference), one in zip(self._prompts, made, strict=True):
+            yield Sample(messages[-1]["content"], one.text, reference, one.tokens, one.seconds)
 
     def _text(self, messages: list[dict[str, str]]) -> str:
         if self._tokenizer.has_chat_template:
