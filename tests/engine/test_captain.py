@@ -129,6 +129,13 @@ def test_hosts_need_the_operators_leave(request_of: Any, tmp_path: Path) -> None
     assert runs.last(root).fields["code"] == "hosts.not_allowed"
 
 
+def test_ranks_that_cannot_meet_are_a_mistake_of_the_request(request_of: Any, tmp_path: Path) -> None:
+    root = tmp_path / "run"
+    assert runs.start(root, request_of(2, backend="nccl")).wait(60) == Exit.CONFIG  # no NVIDIA device here
+    assert runs.last(root).fields["code"] == "distributed.no_group"
+    assert of(root) == []
+
+
 def test_ranks_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "5")
     assert [captain.environment(n)["OPENBLAS_NUM_THREADS"] for n in (1, 2, 8)] == ["5", "2", "1"]

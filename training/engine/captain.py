@@ -248,24 +248,24 @@ class Captain:
             return result
         if name == "stopped":
             raise self._session.stopping or StopAsked(str(fields["why"]), Exit(fields["exit_code"]))
+        if self._session.stopping is not None and not self._has_met:
+            raise self._session.stopping  # before there was anything to save
         failures = [*([fields | {"rank": 0}] if name == "failed" else []), *self._failures]
         for failure in failures:
             if failure["code"] != PEER_LOST:
                 raise _error(failure, self._size)
+        if not self._has_met and all(code > 0 for _, code in self._deaths):
+            raise ConfigError(
+                "distributed.no_group",
+                f"The {self._size} ranks did not meet: {self._last_line or 'nothing was said'}",
+                "See the full log. Check the hostfile, ssh to every host, and that there is a device for each rank.",
+            )
         if self._deaths or failures:
             # A signal is a cause; an exit code may be the answer to another rank's death.
             rank, code = min(self._deaths or [(0, int(Exit.BUG))], key=lambda death: death[1] >= 0)
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
             self._session.log(f"Rank {rank} of {self._size} died ({how}); the others were ended.", "warning")
             raise RankDied(rank, code)
-        if self._session.stopping is not None:
-            raise self._session.stopping  # before there was anything to save
-        if not self._has_met:
-            raise ConfigError(
-                "distributed.no_group",
-                f"The {self._size} ranks did not meet: {self._last_line or 'nothing was said'}",
-                "See the full log. Check the hostfile, ssh to every host, and that the link is installed.",
-            )
         assert self._launch is not None
         self._session.log("mlx.launch, which holds the ranks, ended before them.", "warning")
         raise RankDied(0, self._launch.returncode)

@@ -13,6 +13,7 @@ at the same place. A group of one rank is the plain loop at no cost.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -25,8 +26,10 @@ from training.engine.session import Session
 
 ItemT = TypeVar("ItemT")
 
-#: Elements of a buffer in which small gradients travel together: 32 MiB of float32, as MLX's own tools use.
-BUFFER = 8 << 20
+#: Elements of a buffer in which small gradients travel together: 128 MiB of float32.
+BUFFER = 32 << 20
+#: What mlx.launch sets for each link, in the order in which they are looked for. MPI brings its own.
+_LINKS = {"NCCL_HOST_IP": "nccl", "MLX_JACCL_COORDINATOR": "jaccl", "MLX_HOSTFILE": "ring"}
 
 
 class PeerLost(EngineError):  # noqa: N818 - says what is
@@ -147,7 +150,7 @@ def join(session: Session, backend: str, size: int) -> Group:
     """Meet the other ranks that mlx.launch has started. Raises ConfigError when they are not ``size``."""
     hint = "See the full log. NCCL needs a device of its own for every rank, the ring only TCP between the machines."
     try:
-        inner = mx.distributed.init(strict=True, backend="any" if backend == "auto" else backend)
+        inner = mx.distributed.init(strict=True, backend=_link() if backend == "auto" else backend)
     except (RuntimeError, ValueError) as error:
         raise ConfigError("distributed.no_group", f"The ranks could not be connected: {error}", hint) from error
     if inner.size() != size:
@@ -156,6 +159,11 @@ def join(session: Session, backend: str, size: int) -> Group:
     group = Group(session, inner)
     group.total()  # nobody goes on before all are here
     return group
+
+
+def _link() -> str:
+    """What mlx.launch has chosen. MLX's own "any" would try links that nobody has set up."""
+    return next((link for variable, link in _LINKS.items() if variable in os.environ), "mpi")
 
 
 def _buffers(leaves: list[tuple[str, mx.array]]) -> list[list[tuple[str, mx.array]]]:
