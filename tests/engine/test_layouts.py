@@ -88,6 +88,16 @@ def test_a_row_never_sees_another(layout: layouts.Layout) -> None:
     assert mx.array_equal(first(1), first(2))
 
 
+@pytest.mark.parametrize("family", ["llama", "gemma3_text", "mixtral"])
+def test_long_rows_go_in_steps(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = families.make(family)
+    segments.install(model)
+    model.train()
+    whole = result(model, Flat().lay(ROWS))
+    monkeypatch.setattr(segments, "STEP", 4)
+    assert_same(whole, result(model, Flat().lay(ROWS)))
+
+
 @pytest.mark.parametrize("layout", [Flat(), Slots(4, None)], ids=lambda layout: layout.name)
 def test_computing_blocks_twice_changes_nothing(layout: layouts.Layout) -> None:
     plain, twice = families.make("llama"), families.make("llama")

@@ -21,6 +21,10 @@ from mlx import nn
 
 _STOCK = "_mlxp_stock"
 _ATTENTION, _MASK = "scaled_dot_product_attention", "create_attention_mask"
+STEP = 256  # tokens of a row whose attention is computed at once, without a GPU's kernels
+
+#: Attention of the queries at places first … last − 1 of a row to its keys and values 0 … last − 1.
+Attention = Callable[[mx.array, mx.array, mx.array, int, int], mx.array]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +38,17 @@ class ByRow:
     def longest(self) -> int:
         return max(self.lengths)
 
-    def attend(self, one: Callable[..., mx.array], q: mx.array, k: mx.array, v: mx.array) -> mx.array:
-        """``one`` attention per row over (1, heads, tokens, size), laid end to end again."""
+    def attend(self, one: Attention, q: mx.array, k: mx.array, v: mx.array) -> mx.array:
+        """``one`` attention per row over (1, heads, tokens, size), laid end to end again.
+
+        A long row goes in steps: nothing is computed for most of what stands to the right of a token.
+        """
         outs, start = [], 0
         for length in self.lengths:
-            row = slice(start, start + length)
-            outs.append(one(q[:, :, row], k[:, :, row], v[:, :, row], length))
+            for first in range(0, length, STEP):
+                last = min(first + STEP, length)
+                seen = slice(start, start + last)
+                outs.append(one(q[:, :, start + first : start + last], k[:, :, seen], v[:, :, seen], first, last))
             start += length
         return mx.concatenate(outs, axis=2) if len(outs) > 1 else outs[0]
 
@@ -62,7 +71,7 @@ class BySlot:
     def longest(self) -> int:
         return int(self.slots.shape[1])
 
-    def attend(self, one: Callable[..., mx.array], q: mx.array, k: mx.array, v: mx.array) -> mx.array:
+    def attend(self, one: Attention, q: mx.array, k: mx.array, v: mx.array) -> mx.array:
         """One attention over all the slots at once."""
         rows, width = self.slots.shape
         place = self.slots.reshape(-1)
@@ -72,7 +81,7 @@ class BySlot:
             flat = x.transpose(0, 2, 1, 3).reshape(tokens, heads * size)
             return _moved(flat, place, self.back).reshape(rows, width, heads, size).transpose(0, 2, 1, 3)
 
-        out = one(spread(q), spread(k), spread(v), width)
+        out = one(spread(q), spread(k), spread(v), 0, width)
         _, heads, _, size = out.shape
         flat = out.transpose(0, 2, 1, 3).reshape(rows * width, heads * size)
         flat = _moved(flat, self.back, place)
@@ -126,9 +135,9 @@ def _cutting(stock: Callable[..., mx.array]) -> Callable[..., mx.array]:
         if _now is None or cache is not None:
             return stock(queries, keys, values, cache=cache, scale=scale, mask=mask, **more)
 
-        def one(q: mx.array, k: mx.array, v: mx.array, length: int) -> mx.array:
+        def one(q: mx.array, k: mx.array, v: mx.array, first: int, last: int) -> mx.array:
             # A mask made for the longest row fits every shorter one: windows do not move with the position.
-            part = mask[..., :length, :length] if isinstance(mask, mx.array) else "causal"
+            part = mask[..., first:last, :last] if isinstance(mask, mx.array) else "causal"
             return stock(q, k, v, cache=None, scale=scale, mask=part, **more)
 
         return _now.attend(one, queries, keys, values)
