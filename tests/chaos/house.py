@@ -127,13 +127,13 @@ class House:
         return json.loads(files[0][0])["adapters.safetensors"]
 
     def pid(self, name: str) -> int:
-        """Of the launcher, its web or worker child, or the engine."""
+        """Of the launcher, its web or worker child, the engine, or the engine's last rank."""
         if name == "launcher":
             assert self.launcher is not None
             return self.launcher.pid
-        word = {"web": "mlxplatform.web", "worker": "worker", "engine": "training.engine"}[name]
+        word = {"web": "mlxplatform.web", "worker": "worker", "engine": "training.engine", "rank": "--captain"}[name]
         self.wait(lambda: self._pids(word), 30)
-        return self._pids(word)[0]
+        return self._pids(word)[-1 if name == "rank" else 0]  # mlx.launch, which is older, has a rank's words, too
 
     def _pids(self, word: str) -> list[int]:
         return [p.pid for p in self.processes() if word in p.cmdline()]

@@ -49,6 +49,16 @@ def test_engine(house, undisturbed):
     assert [state for state, _ in house.attempts(job)] == ["lost", "succeeded"]
 
 
+def test_a_rank_of_two(house):
+    house.serve()
+    whole, job = house.add_job(ranks=2), house.add_job(ranks=2)
+    house.wait_end(whole)
+    house.wait_step(job, 24)
+    house.kill("rank")
+    succeeded_like(house, job, house.weights(whole))
+    assert [state for state, _ in house.attempts(job)] == ["lost", "succeeded"]
+
+
 def test_worker(house, undisturbed):
     house.serve()
     job = house.add_job()
