@@ -84,7 +84,7 @@ def measure(home: Path, rows: tuple[Row, ...], number: int, works: dict[str, Wor
     os.environ["MLXP_HOME"] = str(home)
     fast = blas.environment(home / "cache")
     kernels = home / "kernels"
-    kernels.mkdir(exist_ok=True)
+    (kernels / "ptx").mkdir(parents=True, exist_ok=True)
     works = {kind: replace(work, kernel_cache=str(kernels)) for kind, work in works.items()}
     environments = {"blas": {**fast, "MLX_PTX_CACHE_DIR": str(kernels / "ptx")}}
     for run in rounds.play(rows, works, number, folder=home / "runs", results=results, environments=environments):
