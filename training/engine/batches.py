@@ -174,6 +174,11 @@ class Stream:
         self._order = order(self._lengths, self._size, self._seed, cursor.epoch, sort=self._layout.sorts)
 
     @property
+    def first_epoch(self) -> list[list[int]]:
+        """Row numbers of the first epoch's micro-batches."""
+        return order(self._lengths, self._size, self._seed, 0, sort=self._layout.sorts)
+
+    @property
     def per_epoch(self) -> int:
         """Micro-batches in this epoch."""
         return len(self._order)
@@ -199,13 +204,18 @@ def in_order(
     rows: Rows, size: Size, layout: Layout, most: int = -1, share: Share = every
 ) -> Iterator[tuple[Batch | None, list[int]]]:
     """Batches for evaluation: shortest rows first, always the same; at most ``most`` of them."""
-    batches = size.split(rows.lengths, np.argsort(rows.lengths, kind="stable"))
+    batches = batches_in_order(rows, size)
     if 0 <= most < len(batches):
         # An even choice over all lengths, so that few batches still stand for the whole.
         batches = [batches[i * len(batches) // most] for i in range(most)]
     for whole in batches:
         numbers = share(whole, rows.lengths[whole])
         yield _laid(rows, numbers, layout), numbers
+
+
+def batches_in_order(rows: Rows, size: Size) -> list[list[int]]:
+    """Row numbers of all the batches of an evaluation."""
+    return size.split(rows.lengths, np.argsort(rows.lengths, kind="stable"))
 
 
 def _laid(rows: Rows, numbers: list[int], layout: Layout) -> Batch | None:

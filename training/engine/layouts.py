@@ -49,6 +49,10 @@ class Batch:
     total: int
     """Tokens, padding not counted."""
     cuts: Cuts | None
+    starts: tuple[int, ...] = ()
+    """Place of each row's first token in ``ids.reshape(-1)``."""
+    below: mx.array | None = None
+    """(rows, width, hidden): what the frozen lower blocks make of the tokens, if that is known already."""
 
     def arrays(self) -> dict[str, mx.array]:
         """All arrays by name, as a compiled step takes them."""
@@ -87,7 +91,7 @@ class Flat:
         starts = _starts(rows)
         ids = np.concatenate([np.array(row.ids, dtype=np.int32) for row in rows])
         cuts = ByRow(tuple(len(row.ids) for row in rows))
-        return _batch(ids[None], _targets(rows, starts), rows, cuts)
+        return _batch(ids[None], starts, rows, cuts)
 
 
 class Slots:
@@ -115,7 +119,7 @@ class Slots:
             slots[i, :n] = np.arange(start, start + n)
             back[start : start + n] = np.arange(i * width, i * width + n)
         cuts = BySlot(mx.array(slots), mx.array(back))
-        return _batch(ids, _targets(rows, starts), rows, cuts, filled=True)
+        return _batch(ids, starts, rows, cuts, filled=True)
 
     def _count(self, rows: int, width: int, total: int) -> int:
         """Slots of this width: always the same number for a budget, so that shapes stay few."""
@@ -141,7 +145,7 @@ class Padded:
         for i, row in enumerate(rows):
             ids[i, : len(row.ids)] = row.ids
         starts = [i * width for i in range(len(rows))]
-        return _batch(ids, _targets(rows, starts), rows, None, filled=self.rows is not None)
+        return _batch(ids, starts, rows, None, filled=self.rows is not None)
 
 
 def round_up(length: int) -> int:
@@ -209,16 +213,16 @@ def _targets(rows: Sequence[Encoded], starts: Sequence[int]) -> _Targets:
 
 
 def _batch(
-    ids: np.ndarray, targets: _Targets, rows: Sequence[Encoded], cuts: Cuts | None, *, filled: bool = False
+    ids: np.ndarray, starts: Sequence[int], rows: Sequence[Encoded], cuts: Cuts | None, *, filled: bool = False
 ) -> Batch:
+    targets = _targets(rows, starts)
     n = len(targets.at)
     size = _target_count(n, ids.size) if filled else max(1, n)
     fill: Callable[[np.ndarray], mx.array] = lambda x: mx.array(np.pad(x, (0, size - n)))  # noqa: E731
     counted = np.pad(np.ones(n, dtype=np.float32), (0, size - n))
     total = sum(len(row.ids) for row in rows)
-    return Batch(
-        mx.array(ids), fill(targets.at), fill(targets.ids), mx.array(counted), fill(targets.row), n, total, cuts
-    )
+    found = (fill(targets.at), fill(targets.ids), mx.array(counted), fill(targets.row))
+    return Batch(mx.array(ids), *found, tokens=n, total=total, cuts=cuts, starts=tuple(starts))
 
 
 def _target_count(n: int, places: int) -> int:

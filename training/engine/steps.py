@@ -6,7 +6,8 @@ Gradients are summed in float32 and divided once by all the tokens of the update
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import mlx.core as mx
@@ -17,6 +18,7 @@ from mlx.utils import tree_map
 from training.engine import optim, segments
 from training.engine.layouts import Batch
 from training.engine.methods.method import Method
+from training.engine.replay import Seam
 
 Arrays = dict[str, mx.array]
 Gradients = Any
@@ -27,10 +29,17 @@ class Steps:
     """Computes; keeps nothing but the model and the optimizer it was given."""
 
     def __init__(
-        self, model: nn.Module, method: Method, optimizer: mo.Optimizer, longest: float, *, compiled: bool
+        self,
+        model: nn.Module,
+        method: Method,
+        optimizer: mo.Optimizer,
+        *,
+        longest: float,
+        seam: Seam | None,
+        compiled: bool,
     ) -> None:
         """``longest``: a gradient longer than this is shortened to it; 0: never. ``compiled``: as on a GPU."""
-        self.model, self.method, self.optimizer, self.longest = model, method, optimizer, longest
+        self.model, self.method, self.optimizer, self.longest, self.seam = model, method, optimizer, longest, seam
         self.compiled = compiled
         self._shapes: set[tuple[object, ...]] = set()
         self._value_and_grad = nn.value_and_grad(model, lambda batch: method.loss(model, batch))
@@ -61,8 +70,7 @@ class Steps:
             arrays = batch.arrays()
             loss, gradients = self._first(arrays) if so_far is None else self._next(arrays, so_far)
         else:
-            with segments.cut(batch.cuts):
-                loss, gradients = self._summed(batch, so_far)
+            loss, gradients = self._summed(batch, so_far)
         mx.eval(loss, gradients)
         return _number(loss), gradients
 
@@ -77,23 +85,31 @@ class Steps:
         """Summed loss in nats; nothing changes."""
         if self.compiled:
             return _number(self._loss(batch.arrays()))
-        with segments.cut(batch.cuts):
-            return _number(self._plain_loss(batch))
+        return _number(self._plain_loss(batch))
 
     def _plain_loss(self, batch: Batch) -> mx.array:
-        with segments.cut(batch.cuts):
+        with self._laid_out(batch):
             return self.method.loss(self.model, batch)
+
+    @contextmanager
+    def _laid_out(self, batch: Batch) -> Iterator[None]:
+        """The model computes on rows that lie as ``batch``'s do."""
+        with segments.cut(batch.cuts):
+            if self.seam is None:
+                yield
+            else:
+                with self.seam.instead(batch.below):
+                    yield
 
     def _gradients(self, arrays: Arrays) -> tuple[mx.array, Gradients]:
         return self._added(arrays, None)
 
     def _added(self, arrays: Arrays, so_far: Gradients) -> tuple[mx.array, Gradients]:
-        batch = Batch.of(arrays)
-        with segments.cut(batch.cuts):
-            return self._summed(batch, so_far)
+        return self._summed(Batch.of(arrays), so_far)
 
     def _summed(self, batch: Batch, so_far: Gradients) -> tuple[mx.array, Gradients]:
-        loss, gradients = self._value_and_grad(batch)
+        with self._laid_out(batch):  # the backward pass runs blocks again, if they keep nothing
+            loss, gradients = self._value_and_grad(batch)
         # Laid out as a file holds them: sums over another layout round differently after a resume.
         gradients = tree_map(lambda g: mx.contiguous(g.astype(mx.float32)), gradients)
         return loss, gradients if so_far is None else tree_map(mx.add, so_far, gradients)

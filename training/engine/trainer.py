@@ -20,13 +20,14 @@ from mlx import nn
 from mlx.utils import tree_map
 
 from training.engine import adapters, checkpoint, optim
-from training.engine.batches import ByRows, ByTokens, Rows, Size, Stream, in_order
+from training.engine.batches import ByRows, ByTokens, Rows, Size, Stream, batches_in_order, in_order
 from training.engine.checkpoint import Position
 from training.engine.config import TrainConfig
 from training.engine.distributed import Group
 from training.engine.errors import Diverged, StopAsked
 from training.engine.layouts import Batch, Layout
 from training.engine.methods.method import Method
+from training.engine.replay import Replay, Seam, seam
 from training.engine.samples import Sampler
 from training.engine.session import Session
 from training.engine.steps import Gradients, Steps
@@ -85,11 +86,40 @@ class Trainer:
         self.gradients: Gradients = None
         self._told: Path | None = None
         method.prepare(model)
+        self.seam = self._seam()
+        self.replays = self._replays()
         self.steps = self._made_steps()
 
     def _made_steps(self) -> Steps:
-        longest = self.config.max_grad_norm
-        return Steps(self.model, self.method, self.optimizer, longest, compiled=self.compiled)
+        longest, compiled = self.config.max_grad_norm, self.compiled
+        return Steps(self.model, self.method, self.optimizer, longest=longest, seam=self.seam, compiled=compiled)
+
+    def _seam(self) -> Seam | None:
+        """Where cached activations begin; None without them, and the reason is said."""
+        if not self.config.cache_activations:
+            return None
+        found = seam(self.model) if self.group.is_alone else None
+        if found is None:
+            why = "no block below the trained ones is frozen" if self.group.is_alone else "rows wander between ranks"
+            self.session.log(f"Activations are not cached: {why}.", "warning")
+        return found
+
+    def _replays(self) -> dict[str, Replay]:
+        if self.seam is None:
+            return {}
+        together = {
+            "train": self.stream.first_epoch,
+            **{name: batches_in_order(self.splits[name], self.size) for name in ("valid", "test")},
+        }
+        folder = self.session.run_dir.root
+        return {
+            name: Replay(self.seam, self.splits[name], self.layout, numbers, folder)
+            for name, numbers in together.items()
+        }
+
+    def _with_cached(self, split: str, batch: Batch | None, numbers: list[int]) -> Batch | None:
+        """``batch`` of the rows ``numbers`` with what is known of them, if activations are cached."""
+        return self.replays[split].on(batch, numbers) if batch is not None and self.replays else batch
 
     def resume(self) -> None:
         """Go on from the newest whole checkpoint, if there is one."""
@@ -157,7 +187,7 @@ class Trainer:
 
     def _micro_batch(self) -> None:
         since = time.perf_counter()
-        batch, _ = self.stream.next()
+        batch = self._with_cached("train", *self.stream.next())
         loss, tokens = self.group.total(*(self._pass(batch) if batch is not None else (0.0, 0)))
         self.where.report_seconds += time.perf_counter() - since
         self.where.loss_sum += loss
@@ -237,18 +267,19 @@ class Trainer:
         """Changes nothing: an end asked for in the middle of it leaves the evaluation to the next attempt."""
         values: dict[str, float] = {}
         if self.splits["valid"].rows and self.config.val_batches:
-            values["val_loss"] = self._mean_loss(self.splits["valid"], self.config.val_batches)
+            values["val_loss"] = self._mean_loss("valid", self.config.val_batches)
         bad = self._bad_evals(values.get("val_loss"))
         last = self.where.step >= self.plan.steps or 0 < self.config.patience <= bad
         if self.splits["test"].rows and (last or self.where.step == 0):
-            values["test_loss"] = self._mean_loss(self.splits["test"], -1)
+            values["test_loss"] = self._mean_loss("test", -1)
         return values
 
-    def _mean_loss(self, rows: Rows, most: int) -> float:
-        """Nats per trained token over ``rows``."""
+    def _mean_loss(self, split: str, most: int) -> float:
+        """Nats per trained token over the rows of ``split``, at most ``most`` batches of them."""
         total, tokens = 0.0, 0
-        for batch, _ in in_order(rows, self.size, self.layout, most, self.group.share):
+        for laid, numbers in in_order(self.splits[split], self.size, self.layout, most, self.group.share):
             self.group.check()
+            batch = self._with_cached(split, laid, numbers)
             mine = (self.steps.loss(batch), batch.tokens) if batch is not None else (0.0, 0)
             loss, count = self.group.total(*mine)
             total += loss
