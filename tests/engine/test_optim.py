@@ -63,6 +63,8 @@ CASES: list[tuple[dict[str, Any], Reference]] = [
     ({"name": "adamw"}, adamw(0.9, 0.999, 1e-8, 0.01, True)),
     ({"name": "adamw", "bias_correction": False, "weight_decay": 0.1}, adamw(0.9, 0.999, 1e-8, 0.1, False)),
     ({"name": "adamw", "betas": (0.8, 0.95), "eps": 1e-4, "weight_decay": 0}, adamw(0.8, 0.95, 1e-4, 0, True)),
+    ({"name": "adamw_8bit", "weight_decay": 0.1}, adamw(0.9, 0.999, 1e-8, 0.1, True)),  # small arrays are not packed
+    ({"name": "adamw_8bit", "bias_correction": False}, adamw(0.9, 0.999, 1e-8, 0.01, False)),
     ({"name": "sgd", "momentum": 0}, sgd(0, False, 0)),
     ({"name": "sgd"}, sgd(0.9, False, 0)),
     ({"name": "sgd", "nesterov": True, "weight_decay": 0.1}, sgd(0.9, True, 0.1)),

@@ -11,10 +11,7 @@ from training.engine.catalog.rows import Catalog, Row, Settings, setting
 Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
-class AdamW(Settings):
-    """Adam with decoupled weight decay (Loshchilov and Hutter 2019, arXiv 1711.05101, algorithm 2)."""
-
-    name: Literal["adamw"] = "adamw"
+class _Adam(Settings):
     betas: tuple[Beta, Beta] = setting(
         (0.9, 0.999), "Betas", "Memory of the running mean and of the running square of the gradient."
     )
@@ -27,6 +24,18 @@ class AdamW(Settings):
         "Bias correction",
         "Corrects the first updates for the empty memory. MLX leaves it off; papers have it on.",
     )
+
+
+class AdamW(_Adam):
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019, arXiv 1711.05101, algorithm 2)."""
+
+    name: Literal["adamw"] = "adamw"
+
+
+class AdamW8Bit(_Adam):
+    """AdamW whose memory is kept in 8 bits, in blocks (Dettmers et al. 2022, arXiv 2110.02861)."""
+
+    name: Literal["adamw_8bit"] = "adamw_8bit"
 
 
 class Sgd(Settings):
@@ -56,6 +65,12 @@ class Lion(Settings):
 OPTIMIZERS = Catalog(
     "optimizer",
     Row(AdamW, "AdamW", "The usual choice. Adapts the step of each weight.", "training.engine.optim:adamw"),
+    Row(
+        AdamW8Bit,
+        "AdamW, 8 bits",
+        "AdamW with a quarter of its memory. For full fine-tuning; adapters are small anyway.",
+        "training.engine.optim_8bit:build",
+    ),
     Row(Lion, "Lion", "Half of AdamW's memory; use a 3 to 10 times lower rate.", "training.engine.optim:lion"),
     Row(
         Sgd,
