@@ -42,10 +42,29 @@ def apply_lora(model: nn.Module, s: Lora) -> None:
             return layer.to_lora(r=s.rank, scale=s.scale, dropout=s.dropout)
         experts = isinstance(layer, switch.SwitchLinear | switch.QuantizedSwitchLinear)
         kind = lora.LoRASwitchLinear if experts else lora.LoRALinear
-        return kind.from_base(layer, r=s.rank, scale=s.scale, dropout=s.dropout)
+        made = kind.from_base(layer, r=s.rank, scale=s.scale, dropout=s.dropout)
+        return made if experts else _in_own_format(made)
 
     kinds = (nn.Linear, nn.QuantizedLinear, switch.SwitchLinear, switch.QuantizedSwitchLinear)
     _convert_blocks(model, s, lambda m: hasattr(m, "to_lora") or isinstance(m, kinds), convert)
+
+
+def _in_own_format(layer: nn.Module) -> nn.Module:
+    """``layer``, an mlx-lm LoRALinear, computing in the format of its input.
+
+    The stock one multiplies in its float32 matrices' format: a 16-bit model then keeps a float32 copy of every
+    linear layer's input and output. The matrices stay float32, so that small updates are not lost; what is
+    multiplied is their 16-bit copy. On float32 only the order of the last two products differs.
+    """
+    kind = type(layer)
+
+    def call(self: Any, x: mx.array) -> mx.array:
+        y = self.linear(x)
+        low = self.dropout(x) @ self.lora_a.astype(x.dtype)
+        return y + low @ (self.scale * self.lora_b).astype(x.dtype)
+
+    layer.__class__ = type(kind.__name__, (kind,), {"__call__": call})
+    return layer
 
 
 def apply_dora(model: nn.Module, s: Dora) -> None:

@@ -117,7 +117,7 @@ class TrainSettings(BaseModel):
         False,
         "Cache activations",
         "With adapters on the upper blocks only: what the frozen lower ones make of a row is computed once and kept "
-        "in a file. Later epochs and evaluations are faster; the file takes 2 to 4 bytes for each token and hidden unit.",
+        "in a file of 2 to 4 bytes for each token and hidden unit. Later epochs and evaluations are faster.",
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting(
         "auto", "Precision", "Number format of the computation; auto takes float32 on CPU and the model's own on a GPU."

@@ -27,6 +27,17 @@ class Matrix:
     def vocabulary(self) -> int:
         return int(self.module.weight.shape[0])
 
+    def unpacked(self) -> Matrix:
+        """Itself; a packed one on NVIDIA as a plain one, for the many products of one step (see unpack.py)."""
+        if "scales" not in self.module or not mx.cuda.is_available():
+            return self
+        plain = nn.Linear.__new__(nn.Linear)
+        nn.Module.__init__(plain)
+        plain.weight = self.rows(slice(None))
+        if "bias" in self.module:
+            plain.bias = self.module.bias
+        return Matrix(plain)
+
     def logits(self, hidden: mx.array) -> mx.array:
         """(n, hidden) → (n, vocabulary), float32."""
         return self._logits(hidden).astype(mx.float32)
@@ -44,7 +55,7 @@ class Matrix:
         packed = (m.weight, m.scales, m.get("biases"))
         return mx.quantized_matmul(gradient.astype(like), *packed, False, m.group_size, m.bits, m.mode)
 
-    def rows(self, tokens: mx.array) -> mx.array:
+    def rows(self, tokens: mx.array | slice) -> mx.array:
         """The rows of ``tokens`` (n,), so (n, hidden)."""
         m = self.module
         if "scales" not in m:

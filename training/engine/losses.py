@@ -35,7 +35,7 @@ def cross_entropy(
     ζ · (log Σ exp z)² (Chowdhery et al. 2022, arXiv 2204.02311).
     """
     if head.matrix is not None:
-        matrix = head.matrix
+        matrix = head.matrix.unpacked()
         size = _chunk(matrix.vocabulary)
         smooth = matrix.mean_row() if label_smoothing else None
         return _by_chunks(_exact(matrix, smooth, label_smoothing, z_loss), size, hidden, targets)

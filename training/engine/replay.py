@@ -55,7 +55,7 @@ class Seam:
             self._given = before
 
     def below(self, batch: Batch) -> mx.array:
-        """What the lower blocks make of ``batch``; the upper ones are not computed. Same shape as ``ids``, and hidden."""
+        """What the lower blocks make of ``batch``, (rows, width, hidden); the upper ones are not computed."""
         self._listens = True
         try:
             with segments.cut(batch.cuts):

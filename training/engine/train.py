@@ -27,6 +27,7 @@ from training.engine.session import Session
 from training.engine.tokenizer import Tokenizer
 from training.engine.tokenizer import load as load_tokenizer
 from training.engine.trainer import Trainer
+from training.engine.unpack import unpack_for_products
 
 MODEL_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 SPLITS = ("train", "valid", "test")
@@ -47,6 +48,8 @@ def run(config: TrainConfig, session: Session, group: Group | None = None) -> di
     loaded = models.load(config.model, config.dtype, machine)
     mx.random.seed(config.seed)
     adapters.apply(loaded.model, config.adapter, quantized=bool(loaded.config.get("quantization")))
+    if machine.backend == "cuda":
+        unpack_for_products(loaded.model)
     if config.grad_checkpoint:
         recompute_blocks(loaded.model)
     room = config.batch_tokens and group.room(config.batch_tokens, config.max_seq_length)
