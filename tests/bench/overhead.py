@@ -39,7 +39,7 @@ user = get_user_model().objects.filter(username="bench").first() or make_user("b
 model, _ = RegisteredModel.objects.get_or_create(name="smollm", defaults={"owner": user})
 version, _ = ModelVersion.objects.get_or_create(model=model, n=1, kind="base", path="models/smollm", model_type="llama")
 data, _ = Dataset.objects.get_or_create(name="chats", defaults={"owner": user})
-rows, _ = DatasetVersion.objects.get_or_create(dataset=data, n=1, sha256="chats", data_format="chat", rows_train=40)
+rows, _ = DatasetVersion.objects.get_or_create(dataset=data, n=1, sha256="chats", data_format="chat", rows_train=24)
 began = time.time()
 job = services.create_training(user, model_version_id=version.pk, dataset_version_id=rows.pk,
                                settings=json.loads(sys.argv[1]))
@@ -65,7 +65,7 @@ def main() -> None:
 def measure(home: Path, rounds: int) -> list[str]:
     """The paragraphs of the section: what was done, and the table."""
     # Short rows, so that there are many steps, and what a step costs beside the computation shows most.
-    work = cpu.prepare(home, 40, longest=128)
+    work = cpu.prepare(home, 24, longest=128)
     os.environ["MLXP_HOME"] = str(home)
     with tempfile.TemporaryDirectory(prefix="mlxp-bench-") as folder:
         house = House(Path(folder))
