@@ -20,6 +20,7 @@ from training.engine.config import TrainConfig
 from training.engine.distributed import Group
 from training.engine.errors import DataError, ModelError
 from training.engine.layouts import Layout
+from training.engine.memory_watch import MemoryWatch
 from training.engine.methods.method import Method
 from training.engine.recompute import recompute_blocks
 from training.engine.samples import Sampler
@@ -73,6 +74,7 @@ def run(config: TrainConfig, session: Session, group: Group | None = None) -> di
         sampler=sampler,
         identity=facts,
         group=group,
+        watch=MemoryWatch(config, session, machine),
         compiled=not machine.is_cpu,
     )
     trainer.resume()

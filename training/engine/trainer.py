@@ -26,6 +26,7 @@ from training.engine.config import TrainConfig
 from training.engine.distributed import Group
 from training.engine.errors import Diverged, StopAsked
 from training.engine.layouts import Batch, Layout
+from training.engine.memory_watch import MemoryWatch
 from training.engine.methods.method import Method
 from training.engine.replay import Replay, Seam, seam
 from training.engine.samples import Sampler
@@ -72,11 +73,12 @@ class Trainer:
         sampler: Sampler,
         identity: dict[str, str],
         group: Group,
+        watch: MemoryWatch,
         compiled: bool,
     ) -> None:
         self.config, self.session, self.model, self.method, self.compiled = config, session, model, method, compiled
         self.layout, self.splits, self.sampler, self.identity = layout, splits, sampler, identity
-        self.size, self.group = size_of(config), group
+        self.size, self.group, self.watch = size_of(config), group, watch
         self.stream = Stream(splits["train"], self.size, layout, config.seed, share=group.share)
         self.plan = Plan.of(config, self.stream.per_epoch)
         self.optimizer: mo.Optimizer = optim.build(config.optimizer, config.learning_rate)
@@ -160,6 +162,7 @@ class Trainer:
                 self._update()
         except StopAsked:
             self.save()
+            self.watch.refuse()
             raise
         return self._result()
 
@@ -168,6 +171,7 @@ class Trainer:
     def _update(self) -> None:
         """Sum up micro-batches, then change the weights once."""
         while self.where.micro < self.config.grad_accumulation_steps:
+            self.watch.look()
             self.group.check()
             self._micro_batch()
         where = self.where
