@@ -48,12 +48,14 @@ class Steps:
         self._apply: Callable[[Gradients, mx.array], mx.array] = self._change
         self._loss: Callable[[Arrays], mx.array] = lambda arrays: self._plain_loss(Batch.of(arrays))
         if compiled:
-            random = mx.random.state
-            self._first = mx.compile(self._gradients, inputs=[model.state, random], outputs=[random])
-            self._next = mx.compile(self._added, inputs=[model.state, random], outputs=[random])
-            self._loss = mx.compile(self._loss, inputs=[model.state])
-            state = [model.state, optimizer.state]
-            self._apply = mx.compile(self._change, inputs=state, outputs=state)
+            # All that a compiled function reads must be named, and what it may replace, even by itself: weights
+            # are put into the model while it is traced.
+            state = [model.state, mx.random.state]
+            self._first = mx.compile(self._gradients, inputs=state, outputs=state)
+            self._next = mx.compile(self._added, inputs=state, outputs=state)
+            self._loss = mx.compile(self._loss, inputs=state, outputs=state)
+            both = [model.state, optimizer.state]
+            self._apply = mx.compile(self._change, inputs=both, outputs=both)
 
     def is_new(self, batch: Batch) -> bool:
         """Whether a batch of this shape comes for the first time, so that kernels must be compiled."""
