@@ -15,9 +15,9 @@ import mlx.core as mx
 
 from training.engine.heads import Head, Matrix
 
-#: Numbers that a chunk of logits may have: 64 MiB in float32 on a CPU. A GPU wants larger products.
+#: Numbers that a chunk of logits may have: 64 MiB in float32 on a CPU. A GPU wants larger products (256 MiB).
 CHUNK_NUMBERS = 1 << 24
-CHUNK_NUMBERS_GPU = 1 << 28
+CHUNK_NUMBERS_GPU = 1 << 26
 
 Divergence = Literal["forward_kl", "reverse_kl", "jsd"]
 Values = Callable[..., mx.array]
