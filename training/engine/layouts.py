@@ -20,7 +20,7 @@ import mlx.core as mx
 import numpy as np
 from mlx import nn
 
-from training.engine import segments
+from training.engine import cpu_math, segments
 from training.engine.masks import Encoded
 from training.engine.segments import ByRow, BySlot, Cuts
 
@@ -158,6 +158,8 @@ def round_up(length: int) -> int:
 
 def choose(model: nn.Module, rows: int, budget: int | None, *, is_cpu: bool) -> tuple[Layout, str]:
     """The best layout that fits ``model``, and why it is not the first choice ("" if it is)."""
+    if is_cpu:
+        cpu_math.install(model)
     wanted: Layout = Flat() if is_cpu else Slots(rows, budget)
     why = _misfit(model, wanted)
     if not why:

@@ -13,10 +13,12 @@ from typing import Any, Literal
 
 import mlx.core as mx
 
+from training.engine import cpu_math
 from training.engine.heads import Head, Matrix
 
-#: Numbers that a chunk of logits may have: 64 MiB in float32 on a CPU. A GPU wants larger products (256 MiB).
-CHUNK_NUMBERS = 1 << 24
+#: Numbers that a chunk of logits may have: 16 MiB in float32 on a CPU, about what its cache holds; a GPU
+#: wants larger products (256 MiB).
+CHUNK_NUMBERS = 1 << 22
 CHUNK_NUMBERS_GPU = 1 << 26
 
 Divergence = Literal["forward_kl", "reverse_kl", "jsd"]
@@ -120,17 +122,23 @@ def _exact(matrix: Matrix, mean_row: mx.array | None, smoothing: float, z_loss: 
     matrix W the last two are rows of W, so no array of the size of the logits is made for them.
     """
 
+    exp = cpu_math.exp if mx.default_device().type == mx.DeviceType.cpu else mx.exp
+
     def both(hidden: mx.array, targets: mx.array) -> tuple[mx.array, mx.array]:
         logits = matrix.logits(hidden)
-        lse = mx.logsumexp(logits, axis=-1)
+        highest = mx.max(logits, axis=-1, keepdims=True)
+        weights = exp(logits - highest)
+        total = mx.sum(weights, axis=-1)
+        lse = highest[:, 0] + mx.log(total)
         value = lse - (1 - smoothing) * mx.take_along_axis(logits, targets[:, None], axis=-1)[:, 0]
         if smoothing:
             value = value - smoothing * mx.mean(logits, axis=-1)
-        p = mx.exp(logits - lse[:, None])
+        share = 1 / total  # p = weights · share, multiplied where it is small: behind the matrix
         if z_loss:
             value = value + z_loss * mx.square(lse)
-            p = p * (1 + 2 * z_loss * lse)[:, None]
-        gradient = matrix.back(p, hidden.dtype).astype(mx.float32) - (1 - smoothing) * matrix.rows(targets)
+            share = share * (1 + 2 * z_loss * lse)
+        gradient = matrix.back(weights, hidden.dtype).astype(mx.float32) * share[:, None]
+        gradient = gradient - (1 - smoothing) * matrix.rows(targets)
         if mean_row is not None:
             gradient = gradient - smoothing * mean_row
         return value, gradient.astype(hidden.dtype)

@@ -19,6 +19,8 @@ from typing import Any
 import mlx.core as mx
 from mlx import nn
 
+from training.engine import cpu_math
+
 _STOCK = "_mlxp_stock"
 _ATTENTION, _MASK = "scaled_dot_product_attention", "create_attention_mask"
 STEP = 256  # tokens of a row whose attention is computed at once, without a GPU's kernels
@@ -137,8 +139,10 @@ def _cutting(stock: Callable[..., mx.array]) -> Callable[..., mx.array]:
 
         def one(q: mx.array, k: mx.array, v: mx.array, first: int, last: int) -> mx.array:
             # A mask made for the longest row fits every shorter one: windows do not move with the position.
-            part = mask[..., first:last, :last] if isinstance(mask, mx.array) else "causal"
-            return stock(q, k, v, cache=None, scale=scale, mask=part, **more)
+            part = mask[..., first:last, :last] if isinstance(mask, mx.array) else None
+            if isinstance(_now, ByRow) and q.dtype == mx.float32 and not more.get("sinks"):
+                return cpu_math.attention(q, k, v, scale, part, first)
+            return stock(q, k, v, cache=None, scale=scale, mask="causal" if part is None else part, **more)
 
         return _now.attend(one, queries, keys, values)
 
