@@ -212,6 +212,13 @@ def test_the_plan_counts_updates_tokens_and_differences(editor: Client, made: di
         assert words in page, words
 
 
+def test_the_plan_says_where_the_ranks_run(editor: Client, made: dict[str, Any]) -> None:
+    posted = {"model": made["model"].pk, "data": made["data"].pk, "ranks": "8", "hosts": "mini\r\nstudio.local\r\nair"}
+    page = editor.post("/jobs/new/plan/", posted).content.decode()
+    for words in ("<dt>Ranks</dt>", "this machine and mini, studio.local, air", "8 ranks share micro-batches of 4"):
+        assert words in page, words
+
+
 def test_another_row_brings_its_own_fields(editor: Client) -> None:
     page = editor.post("/jobs/new/block/lr_schedule/", {"lr_schedule": "step"}).content.decode()
     assert 'name="lr_schedule.every"' in page

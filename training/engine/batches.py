@@ -25,7 +25,7 @@ BLUR = 0.1  # share of its length by which a row may stand elsewhere in that ord
 
 Lengths = np.ndarray[Any, np.dtype[np.int64]]
 Numbers = np.ndarray[Any, np.dtype[np.int64]]
-Share = Callable[[list[int], Lengths], list[int]]
+Share = Callable[[list[int], list[int]], list[int]]
 """Which rows of a micro-batch, given with their lengths, are computed in this process."""
 
 
@@ -151,7 +151,7 @@ class ByTokens:
 Size = ByRows | ByTokens
 
 
-def every(numbers: list[int], lengths: Lengths) -> list[int]:
+def every(numbers: list[int], lengths: list[int]) -> list[int]:
     """The share of a process that trains alone."""
     del lengths
     return numbers
@@ -191,7 +191,7 @@ class Stream:
     def next(self) -> tuple[Batch | None, list[int]]:
         """This process's share of the micro-batch at the cursor, which moves on, and the numbers of its rows."""
         whole = self._order[self.cursor.index]
-        numbers = self._share(whole, self._lengths[whole])
+        numbers = self._share(whole, self._lengths[whole].tolist())
         batch = _laid(self._rows, numbers, self._layout)
         if self.cursor.index + 1 < self.per_epoch:
             self.cursor = Cursor(self.cursor.epoch, self.cursor.index + 1)
@@ -209,7 +209,7 @@ def in_order(
         # An even choice over all lengths, so that few batches still stand for the whole.
         batches = [batches[i * len(batches) // most] for i in range(most)]
     for whole in batches:
-        numbers = share(whole, rows.lengths[whole])
+        numbers = share(whole, rows.lengths[whole].tolist())
         yield _laid(rows, numbers, layout), numbers
 
 

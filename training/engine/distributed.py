@@ -85,7 +85,8 @@ class Group:
         if self.is_alone:
             return list(numbers)
         asked = float(self._session.stopping is not None)
-        *sums, stops = self._all(mx.distributed.all_sum, mx.array([*numbers, asked], mx.float32)).tolist()
+        told: Any = self._all(mx.distributed.all_sum, mx.array([*numbers, asked], mx.float32)).tolist()
+        *sums, stops = told
         self._asked = stops > 0
         return sums
 
@@ -93,7 +94,8 @@ class Group:
         """The largest of each number over the ranks."""
         if self.is_alone:
             return list(numbers)
-        return list(self._all(mx.distributed.all_max, mx.array(numbers, mx.float32)).tolist())
+        told: Any = self._all(mx.distributed.all_max, mx.array(numbers, mx.float32)).tolist()
+        return list(told)
 
     def sum(self, tree: Any) -> Any:
         """A tree of float32 arrays, the same on every rank, summed over the ranks.
