@@ -15,9 +15,12 @@ import pytest
 from tests.engine import runs
 from tests.training.runs import wait
 from training.engine import captain
-from training.engine.errors import Exit, RankDied
+from training.engine.errors import Exit, MemoryShortage, RankDied, StopAsked
+from training.engine.rundir import RunDir
+from training.engine.session import Session
 
 STEPS = 8
+SHORT = {"rank": 1, "code": "memory.out", "message": "It is too large.", "family": "memory", "hint": "Take less."}
 ODD = {"batch_size": 3, "grad_accumulation_steps": 2, "iters": STEPS, "learning_rate": 1e-3, "save_every": 2}
 
 
@@ -112,15 +115,27 @@ def test_a_failure_of_all_ranks_is_told_once_and_with_its_own_code(request_of: A
 
 
 def test_the_failure_of_another_rank_than_the_first_names_it() -> None:
-    row = {
-        "rank": 1,
-        "code": "memory.out",
-        "message": "The machine ran out of memory.",
-        "family": "memory",
-        "hint": "h",
-    }
-    error = captain._error(row, 2)
-    assert (error.exit_code, error.message) == (Exit.MEMORY, "Rank 1 of 2: The machine ran out of memory.")
+    error = captain._error(SHORT, 2)
+    assert (error.exit_code, error.message) == (Exit.MEMORY, "Rank 1 of 2: It is too large.")
+
+
+@pytest.mark.parametrize(
+    ("asked", "failures", "expected"),
+    [
+        (True, [SHORT], StopAsked),  # somebody wanted the end anyway
+        (False, [SHORT], MemoryShortage),  # a rank short of memory lets all save, then says why
+        (False, [{**SHORT, "code": captain.PEER_LOST}], StopAsked),
+        (False, [], StopAsked),
+    ],
+)
+def test_why_ranks_have_stopped(asked: bool, failures: list[Any], expected: type[Exception], tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    session = Session(run, run.attempt(1))
+    session.stopping = StopAsked("signal SIGTERM", Exit.STOPPED) if asked else None
+    told = captain.Captain(session, 2)
+    told._word, told._failures = ("stopped", {"why": "another rank was asked to stop", "exit_code": 10}), failures
+    with pytest.raises(expected):
+        told.verdict()
 
 
 def test_hosts_need_the_operators_leave(request_of: Any, tmp_path: Path) -> None:

@@ -201,9 +201,13 @@ class Captain:
             self._launch.stdin.flush()
 
     def _is_done(self) -> bool:
-        """Whether the last word is a good one and all ranks have ended; mlx.launch takes a second to see it."""
-        good = self._word is not None and self._word[0] != "failed"
-        return good and not any(_lives(rank) for rank in self._ranks)
+        """Whether the last word is all there is to know and all ranks have ended; mlx.launch takes a second to see it.
+
+        A stop that nobody here asked for has a reason, which another rank prints.
+        """
+        word = self._word[0] if self._word else ""
+        enough = word == "finished" or (word == "stopped" and self._session.stopping is not None)
+        return enough and not any(_lives(rank) for rank in self._ranks)
 
     def _part(self) -> None:
         """One rank has ended; the others have a moment to do so."""
@@ -246,14 +250,14 @@ class Captain:
         if name == "finished":
             result: dict[str, Any] = fields["result"]
             return result
-        if name == "stopped":
-            raise self._session.stopping or StopAsked(str(fields["why"]), Exit(fields["exit_code"]))
-        if self._session.stopping is not None and not self._has_met:
-            raise self._session.stopping  # before there was anything to save
+        if self._session.stopping is not None and (name == "stopped" or not self._has_met):
+            raise self._session.stopping
         failures = [*([fields | {"rank": 0}] if name == "failed" else []), *self._failures]
         for failure in failures:
             if failure["code"] != PEER_LOST:
                 raise _error(failure, self._size)
+        if name == "stopped":
+            raise StopAsked(str(fields["why"]), Exit(fields["exit_code"]))
         if not self._has_met and all(code > 0 for _, code in self._deaths):
             raise ConfigError(
                 "distributed.no_group",
