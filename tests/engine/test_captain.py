@@ -94,10 +94,11 @@ def test_a_killed_captain_takes_its_ranks_along_and_a_killed_rank_its_captain(
     request_of: Any, alone: Path, tmp_path: Path
 ) -> None:
     root = tmp_path / "run"
-    process = runs.start(root, request_of(2))
+    process = runs.start(root, request_of(2), TMPDIR=str(tmp_path))
     runs.until(root, runs.is_step(2), process)
     process.kill()
     wait(lambda: not of(root), 10)
+    assert list(tmp_path.glob("mlxp-ranks-*")) == []
     process = runs.start(root, request_of(2))
     runs.until(root, runs.is_step(4), process)
     ranks(root)[1].kill()

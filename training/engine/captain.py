@@ -14,6 +14,7 @@ import random
 import re
 import resource
 import selectors
+import shutil
 import signal
 import socket
 import subprocess
@@ -75,6 +76,7 @@ class Captain:
         self._session, self._size = session, ranks
         self._launch: subprocess.Popen[bytes] | None = None
         self._ranks: list[psutil.Process] = []
+        self._folder = Path()
         self._events = self._output = -1
         self._rest = {"events": b"", "output": b""}
         self._has_met = False
@@ -89,7 +91,7 @@ class Captain:
 
     def start(self, folder: Path, path: Path, config: TrainConfig) -> None:
         """Start mlx.launch and with it the ranks. ``folder`` is for the pipe and the hostfile."""
-        pipe, hosts = folder / "events", folder / "hosts.json"
+        self._folder, pipe, hosts = folder, folder / "events", folder / "hosts.json"
         hosts.write_text(json.dumps(hostfile.load().deal(config.hosts, config.ranks)))
         os.mkfifo(pipe, 0o600)
         # For writing too, or the pipe would end before rank 0 has opened it.
@@ -185,6 +187,7 @@ class Captain:
         """All ranks are connected."""
         assert self._launch is not None
         self._has_met, self._limit = True, float("inf")
+        shutil.rmtree(self._folder)  # all who need it have opened it, and a killed captain leaves nothing behind
         with contextlib.suppress(psutil.Error):
             self._ranks = psutil.Process(self._launch.pid).children()
         self._poke()
