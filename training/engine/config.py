@@ -123,6 +123,11 @@ class TrainSettings(BaseModel):
         "auto", "Precision", "Number format of the computation; auto takes float32 on CPU and the model's own on a GPU."
     )
     seed: int = setting(42, "Seed", "Same seed, same machine: same result.", ge=0, lt=1 << 32)
+    deterministic: bool = setting(
+        False,
+        "Repeatable on NVIDIA",
+        "Sums always in the same order, so that a training can be repeated bit for bit; a third slower. A CPU always does.",
+    )
     ranks: int = setting(
         1, "Ranks", "Processes, one for each device, that share the rows of every micro-batch.", ge=1, le=64
     )

@@ -41,8 +41,14 @@ def run(config: TrainConfig, session: Session, group: Group | None = None) -> di
     """
     group = group or Group(session)
     session.phase("load")
-    machine = device.set_up(config.seed, config.kernel_cache)
+    machine = device.set_up(config.seed, config.kernel_cache, deterministic=config.deterministic)
     session.journal.write("machine", **machine.as_dict(), ranks=group.size, mlx=version("mlx"))
+    if not machine.deterministic:
+        session.log(
+            f"On {machine.name} sums may come in another order each time: a repeated or resumed training can differ in "
+            "the last digits."
+            + (" The setting 'Repeatable on NVIDIA' prevents it." if machine.backend == "cuda" else "")
+        )
     if slow := blas.note():
         session.log(slow, "warning")
     tokenizer = load_tokenizer(config.model)
