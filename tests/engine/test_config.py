@@ -46,7 +46,7 @@ def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
         check(TrainSettings, {"optimizer": "adam", "method": {"name": "sftt"}})
     problems = {p.code: p for p in refused.value.problems}
     assert problems["optimizer.unknown"].message == "There is no optimizer 'adam'."
-    assert "adamw, lion, sgd" in problems["optimizer.unknown"].hint
+    assert "adamw, adamw_8bit, lion, sgd" in problems["optimizer.unknown"].hint
     assert problems["method.unknown"].message == "There is no method 'sftt'."
 
 

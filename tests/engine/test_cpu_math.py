@@ -58,7 +58,7 @@ def test_gradients_are_the_plain_formulas(name: str) -> None:
 def test_attention_is_mlxs(groups: int, first: int) -> None:
     keys = [mx.random.normal((1, h, n, 8)) for h, n in ((4, 7), (groups, 7 + first), (groups, 7 + first))]
     stock = lambda *qkv: mx.fast.scaled_dot_product_attention(*qkv, scale=0.3, mask="causal")
-    quick = lambda *qkv: cpu_math.attention(*qkv, 0.3, None, first)
+    quick = lambda *qkv: cpu_math.attention(*qkv, 0.3, None, first=first)
     assert mx.allclose(stock(*keys), quick(*keys), atol=1e-5)
     one, other = (mx.grad(lambda *a, f=f: mx.sin(f(*a)).sum(), argnums=[0, 1, 2])(*keys) for f in (stock, quick))
     assert all(mx.allclose(a, b, atol=1e-5) for a, b in zip(one, other, strict=True))

@@ -126,7 +126,7 @@ class TrainSettings(BaseModel):
     deterministic: bool = setting(
         False,
         "Repeatable on NVIDIA",
-        "Sums always in the same order, so that a training can be repeated bit for bit; a third slower. A CPU always does.",
+        "Sums always in the same order, so that a training repeats bit for bit; a third slower. A CPU always does.",
     )
     ranks: int = setting(
         1, "Ranks", "Processes, one for each device, that share the rows of every micro-batch.", ge=1, le=64

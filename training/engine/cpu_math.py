@@ -78,7 +78,7 @@ def _swiglu_vjp(primals: Any, cotangent: mx.array, _output: mx.array) -> tuple[m
 
 
 def attention(
-    queries: mx.array, keys: mx.array, values: mx.array, scale: float, mask: mx.array | None, first: int
+    queries: mx.array, keys: mx.array, values: mx.array, scale: float, mask: mx.array | None, *, first: int
 ) -> mx.array:
     """Softmax attention in float32, the queries being those of places ``first``, ``first`` + 1, … of the keys.
 

@@ -141,7 +141,7 @@ def _cutting(stock: Callable[..., mx.array]) -> Callable[..., mx.array]:
             # A mask made for the longest row fits every shorter one: windows do not move with the position.
             part = mask[..., first:last, :last] if isinstance(mask, mx.array) else None
             if isinstance(_now, ByRow) and q.dtype == mx.float32 and not more.get("sinks"):
-                return cpu_math.attention(q, k, v, scale, part, first)
+                return cpu_math.attention(q, k, v, scale, part, first=first)
             return stock(q, k, v, cache=None, scale=scale, mask="causal" if part is None else part, **more)
 
         return _now.attend(one, queries, keys, values)

@@ -45,8 +45,8 @@ def run(config: TrainConfig, session: Session, group: Group | None = None) -> di
     session.journal.write("machine", **machine.as_dict(), ranks=group.size, mlx=version("mlx"))
     if not machine.deterministic:
         session.log(
-            f"On {machine.name} sums may come in another order each time: a repeated or resumed training can differ in "
-            "the last digits."
+            f"On {machine.name} sums may come in another order each time: a repeated or resumed training can differ "
+            "in the last digits."
             + (" The setting 'Repeatable on NVIDIA' prevents it." if machine.backend == "cuda" else "")
         )
     if slow := blas.note():

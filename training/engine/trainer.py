@@ -20,15 +20,15 @@ from mlx import nn
 from mlx.utils import tree_map
 
 from training.engine import adapters, checkpoint, optim
-from training.engine.batches import ByRows, ByTokens, Rows, Size, Stream, batches_in_order, in_order
+from training.engine.batches import Rows
 from training.engine.checkpoint import Position
 from training.engine.config import TrainConfig
 from training.engine.distributed import Group
 from training.engine.errors import Diverged, StopAsked
+from training.engine.feed import Feed
 from training.engine.layouts import Batch, Layout
 from training.engine.memory_watch import MemoryWatch
 from training.engine.methods.method import Method
-from training.engine.replay import Replay, Seam, seam
 from training.engine.samples import Sampler
 from training.engine.session import Session
 from training.engine.steps import Gradients, Steps
@@ -53,11 +53,6 @@ class Plan:
         return cls(steps, config.steps_per_eval or tenth, config.save_every or tenth)
 
 
-def size_of(config: TrainConfig) -> Size:
-    """How much a micro-batch holds."""
-    return ByTokens(config.batch_tokens) if config.batch_tokens else ByRows(config.batch_size)
-
-
 class Trainer:
     """Trains ``model`` in place. ``fit`` may be called once."""
 
@@ -77,10 +72,11 @@ class Trainer:
         compiled: bool,
     ) -> None:
         self.config, self.session, self.model, self.method, self.compiled = config, session, model, method, compiled
-        self.layout, self.splits, self.sampler, self.identity = layout, splits, sampler, identity
-        self.size, self.group, self.watch = size_of(config), group, watch
-        self.stream = Stream(splits["train"], self.size, layout, config.seed, share=group.share)
-        self.plan = Plan.of(config, self.stream.per_epoch)
+        self.sampler, self.identity, self.group, self.watch = sampler, identity, group, watch
+        self.feed = Feed(config, splits, layout, group)
+        if config.cache_activations:
+            self.feed.cache_activations(model, session.run_dir.root, session)
+        self.plan = Plan.of(config, self.feed.per_epoch)
         self.optimizer: mo.Optimizer = optim.build(config.optimizer, config.learning_rate)
         self.optimizer.init(model.trainable_parameters())
         self.factor = optim.schedule(config.lr_schedule, self.plan.steps)
@@ -88,40 +84,11 @@ class Trainer:
         self.gradients: Gradients = None
         self._told: Path | None = None
         method.prepare(model)
-        self.seam = self._seam()
-        self.replays = self._replays()
         self.steps = self._made_steps()
 
     def _made_steps(self) -> Steps:
         longest, compiled = self.config.max_grad_norm, self.compiled
-        return Steps(self.model, self.method, self.optimizer, longest=longest, seam=self.seam, compiled=compiled)
-
-    def _seam(self) -> Seam | None:
-        """Where cached activations begin; None without them, and the reason is said."""
-        if not self.config.cache_activations:
-            return None
-        found = seam(self.model) if self.group.is_alone else None
-        if found is None:
-            why = "no block below the trained ones is frozen" if self.group.is_alone else "rows wander between ranks"
-            self.session.log(f"Activations are not cached: {why}.", "warning")
-        return found
-
-    def _replays(self) -> dict[str, Replay]:
-        if self.seam is None:
-            return {}
-        together = {
-            "train": self.stream.first_epoch,
-            **{name: batches_in_order(self.splits[name], self.size) for name in ("valid", "test")},
-        }
-        folder = self.session.run_dir.root
-        return {
-            name: Replay(self.seam, self.splits[name], self.layout, numbers, folder)
-            for name, numbers in together.items()
-        }
-
-    def _with_cached(self, split: str, batch: Batch | None, numbers: list[int]) -> Batch | None:
-        """``batch`` of the rows ``numbers`` with what is known of them, if activations are cached."""
-        return self.replays[split].on(batch, numbers) if batch is not None and self.replays else batch
+        return Steps(self.model, self.method, self.optimizer, longest=longest, seam=self.feed.seam, compiled=compiled)
 
     def resume(self) -> None:
         """Go on from the newest whole checkpoint, if there is one."""
@@ -145,7 +112,7 @@ class Trainer:
     def _restore(self, path: Path) -> None:
         self.where, gradients = checkpoint.restore(path, self.model, self.optimizer, self.identity)
         self.gradients = gradients if self.group.is_first else None  # they are the sum over the ranks
-        self.stream.seek(self.where.cursor)
+        self.feed.seek(self.where.cursor)
         self.steps = self._made_steps()  # the optimizer's state is another object now
         self.session.log(f"Goes on from step {self.where.step} of {self.plan.steps}.")
 
@@ -191,13 +158,13 @@ class Trainer:
 
     def _micro_batch(self) -> None:
         since = time.perf_counter()
-        batch = self._with_cached("train", *self.stream.next())
+        batch = self.feed.next()
         loss, tokens = self.group.total(*(self._pass(batch) if batch is not None else (0.0, 0)))
         self.where.report_seconds += time.perf_counter() - since
         self.where.loss_sum += loss
         self.where.tokens += int(tokens)
         self.where.micro += 1
-        self.where.cursor = self.stream.cursor
+        self.where.cursor = self.feed.cursor
 
     def _pass(self, batch: Batch) -> tuple[float, int]:
         """Loss and tokens of this rank's rows; their gradients are added up."""
@@ -238,7 +205,7 @@ class Trainer:
             "tokens_per_second": where.report_tokens / seconds if seconds else 0.0,
             "step_seconds": seconds / max(1, steps),
             "trained_tokens": where.trained_tokens,
-            "epoch": self.stream.epochs,
+            "epoch": self.feed.epochs,
             "memory_gb": memory,
             "peak_memory_gb": peak,
         }
@@ -270,20 +237,19 @@ class Trainer:
     def _losses(self) -> dict[str, float]:
         """Changes nothing: an end asked for in the middle of it leaves the evaluation to the next attempt."""
         values: dict[str, float] = {}
-        if self.splits["valid"].rows and self.config.val_batches:
+        if self.feed.splits["valid"].rows and self.config.val_batches:
             values["val_loss"] = self._mean_loss("valid", self.config.val_batches)
         bad = self._bad_evals(values.get("val_loss"))
         last = self.where.step >= self.plan.steps or 0 < self.config.patience <= bad
-        if self.splits["test"].rows and (last or self.where.step == 0):
+        if self.feed.splits["test"].rows and (last or self.where.step == 0):
             values["test_loss"] = self._mean_loss("test", -1)
         return values
 
     def _mean_loss(self, split: str, most: int) -> float:
         """Nats per trained token over the rows of ``split``, at most ``most`` batches of them."""
         total, tokens = 0.0, 0
-        for laid, numbers in in_order(self.splits[split], self.size, self.layout, most, self.group.share):
+        for batch in self.feed.evaluation(split, most):
             self.group.check()
-            batch = self._with_cached(split, laid, numbers)
             mine = (self.steps.loss(batch), batch.tokens) if batch is not None else (0.0, 0)
             loss, count = self.group.total(*mine)
             total += loss
