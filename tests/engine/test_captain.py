@@ -19,9 +19,9 @@ from training.engine.errors import Exit, MemoryShortage, RankDied, StopAsked
 from training.engine.rundir import RunDir
 from training.engine.session import Session
 
-STEPS = 8
+STEPS = 20  # enough that a stop comes before the end
 SHORT = {"rank": 1, "code": "memory.out", "message": "It is too large.", "family": "memory", "hint": "Take less."}
-ODD = {"batch_size": 3, "grad_accumulation_steps": 2, "iters": STEPS, "learning_rate": 1e-3, "save_every": 2}
+ODD = {"batch_size": 3, "grad_accumulation_steps": 2, "iters": STEPS, "learning_rate": 1e-3, "save_every": 4}
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,7 @@ def test_a_killed_captain_takes_its_ranks_along_and_a_killed_rank_its_captain(
     wait(lambda: not of(root), 10)
     assert list(tmp_path.glob("mlxp-ranks-*")) == []
     process = runs.start(root, request_of(2))
-    runs.until(root, runs.is_step(4), process)
+    runs.until(root, runs.is_step(6), process)
     ranks(root)[1].kill()
     assert process.wait(30) == -signal.SIGKILL  # no last word: the platform counts it as lost
     assert of(root) == []

@@ -130,7 +130,7 @@ class Captain:
             selector.register(self._events, selectors.EVENT_READ, self._hear_events)
             selector.register(self._output, selectors.EVENT_READ, self._hear_output)
             while self._launch.poll() is None and time.monotonic() < self._limit and not self._is_done():
-                for key, _ in selector.select(0.1):
+                for key, _ in selector.select(0.05):
                     if not key.data():
                         selector.unregister(key.fd)
                 self._pass_on_a_stop()
@@ -188,8 +188,7 @@ class Captain:
         assert self._launch is not None
         self._has_met, self._limit = True, float("inf")
         shutil.rmtree(self._folder)  # all who need it have opened it, and a killed captain leaves nothing behind
-        with contextlib.suppress(psutil.Error):
-            self._ranks = psutil.Process(self._launch.pid).children()
+        self._ranks = self._children()
         self._poke()
 
     def _poke(self) -> None:
@@ -221,18 +220,25 @@ class Captain:
         if self._session.stopping is None or time.monotonic() - self._called_at < REPEAT_S:
             return
         self._called_at = time.monotonic()
-        with contextlib.suppress(psutil.Error):
-            for rank in psutil.Process(self._launch.pid).children():
+        ranks = self._ranks or self._children()
+        for rank in ranks:
+            with contextlib.suppress(psutil.Error):
                 rank.send_signal(STOP)
+
+    def _children(self) -> list[psutil.Process]:
+        """What mlx.launch has started and still runs, on this machine: ranks, or the ssh to them."""
+        assert self._launch is not None
+        try:
+            return psutil.Process(self._launch.pid).children(recursive=True)
+        except psutil.Error:
+            return []
 
     # End -------------------------------------------------------------------------------------
 
     def end(self) -> None:
         """Leave no process behind."""
         if self._launch is not None:
-            left = list(self._ranks)
-            with contextlib.suppress(psutil.Error):
-                left += psutil.Process(self._launch.pid).children(recursive=True)
+            left = [*self._ranks, *self._children()]
             for process in left:
                 with contextlib.suppress(psutil.Error):
                     process.kill()
