@@ -17,6 +17,7 @@ from training.engine import adapters, batches, blas, device, layouts, models
 from training.engine.batches import Rows
 from training.engine.catalog.methods import METHODS
 from training.engine.config import TrainConfig
+from training.engine.device import Device
 from training.engine.distributed import Group
 from training.engine.errors import DataError, ModelError
 from training.engine.layouts import Layout
@@ -40,17 +41,7 @@ def run(config: TrainConfig, session: Session, group: Group | None = None) -> di
     ``group``: the ranks that train together; None for this process alone.
     """
     group = group or Group(session)
-    session.phase("load")
-    machine = device.set_up(config.seed, config.kernel_cache, deterministic=config.deterministic)
-    session.journal.write("machine", **machine.as_dict(), ranks=group.size, mlx=version("mlx"))
-    if not machine.deterministic:
-        session.log(
-            f"On {machine.name} sums may come in another order each time: a repeated or resumed training can differ "
-            "in the last digits."
-            + (" The setting 'Repeatable on NVIDIA' prevents it." if machine.backend == "cuda" else "")
-        )
-    if slow := blas.note():
-        session.log(slow, "warning")
+    machine = _set_up(config, session, group)
     tokenizer = load_tokenizer(config.model)
     loaded = models.load(config.model, config.dtype, machine)
     mx.random.seed(config.seed)
@@ -86,6 +77,22 @@ def run(config: TrainConfig, session: Session, group: Group | None = None) -> di
     trainer.resume()
     result = trainer.fit()
     return {**result, "model": str(config.model), "machine": machine.as_dict()}
+
+
+def _set_up(config: TrainConfig, session: Session, group: Group) -> Device:
+    """The machine, made ready; what is special about it is said."""
+    session.phase("load")
+    machine = device.set_up(config.seed, config.kernel_cache, deterministic=config.deterministic)
+    session.journal.write("machine", **machine.as_dict(), ranks=group.size, mlx=version("mlx"))
+    if not machine.deterministic:
+        session.log(
+            f"On {machine.name} sums may come in another order each time: a repeated or resumed training can differ "
+            "in the last digits."
+            + (" The setting 'Repeatable on NVIDIA' prevents it." if machine.backend == "cuda" else "")
+        )
+    if slow := blas.note():
+        session.log(slow, "warning")
+    return machine
 
 
 def identity(config: TrainConfig, layout: Layout) -> dict[str, str]:
