@@ -13,7 +13,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from training.engine import adapters, batches, blas, device, layouts, models
+from training.engine import adapters, batches, blas, device, layouts, models, token_cache
 from training.engine.batches import Rows
 from training.engine.catalog.methods import METHODS
 from training.engine.config import TrainConfig
@@ -112,8 +112,13 @@ def identity(config: TrainConfig, layout: Layout) -> dict[str, str]:
 def _read(name: str, config: TrainConfig, tokenizer: Tokenizer, method: Method, session: Session) -> Rows:
     session.phase("tokenize", detail=name)
     path = config.data / f"{name}.jsonl"
-    rows = batches.read(
-        path, lambda row: method.encode(row, tokenizer, config.max_seq_length), lambda _: session.check()
+    folder = config.kernel_cache.parent / "tokens" if config.kernel_cache is not None else None
+    rows = token_cache.through(
+        folder,
+        token_cache.key(config, path),
+        lambda: batches.read(
+            path, lambda row: method.encode(row, tokenizer, config.max_seq_length), lambda _: session.check()
+        ),
     )
     if rows.left_out:
         session.log(f"{rows.left_out} rows of {path.name} train nothing and are left out.", "warning")
