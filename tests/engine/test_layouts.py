@@ -134,6 +134,11 @@ def test_shapes_are_few() -> None:
     assert len(shapes) <= 10
 
 
+@pytest.mark.parametrize(("budget", "length"), [(100, 100), (50, 50), (20, 64), (None, 64)])
+def test_the_axis_is_as_long_as_the_budget_unless_a_row_is_longer(budget: int | None, length: int) -> None:
+    assert Slots(1, budget).lay([encoded(30, 0)]).ids.size == length
+
+
 def test_a_batch_tells_what_it_holds() -> None:
     batch = Flat().lay([Encoded([5, 6, 7], [False, False, True], 0), Encoded([8, 9], [False, True], 0)])
     assert batch.ids.tolist() == [[5, 6, 7, 8, 9]]

@@ -49,26 +49,36 @@ def _power(t: mx.array) -> tuple[mx.array, mx.array, mx.array]:
     return q + p, q - p, scale
 
 
-@mx.custom_function
 def softmax(x: mx.array) -> mx.array:
     """Over the last axis, float32; −inf has no weight."""
+    made: Any = _softmax(x)
+    return made
+
+
+@mx.custom_function
+def _softmax(x: mx.array) -> mx.array:
     weights = exp(x - mx.max(x, axis=-1, keepdims=True))
     return weights / mx.sum(weights, axis=-1, keepdims=True)
 
 
-@softmax.vjp
+@_softmax.vjp
 def _softmax_vjp(_primals: Any, cotangent: mx.array, output: mx.array) -> mx.array:
     weighted = cotangent * output
     return weighted - output * mx.sum(weighted, axis=-1, keepdims=True)
 
 
-@mx.custom_function
 def swiglu(gate: mx.array, x: mx.array) -> mx.array:
     """silu(gate) · x (Shazeer 2020, arXiv 2002.05202), keeping only its inputs for the backward pass."""
+    made: Any = _swiglu(gate, x)
+    return made
+
+
+@mx.custom_function
+def _swiglu(gate: mx.array, x: mx.array) -> mx.array:
     return gate * sigmoid(gate) * x
 
 
-@swiglu.vjp
+@_swiglu.vjp
 def _swiglu_vjp(primals: Any, cotangent: mx.array, _output: mx.array) -> tuple[mx.array, mx.array]:
     gate, x = primals
     s = sigmoid(gate)

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from itertools import accumulate
-from typing import Protocol
+from typing import Any, Protocol
 
 import mlx.core as mx
 import numpy as np
@@ -64,7 +64,7 @@ class Batch:
     @classmethod
     def of(cls, arrays: dict[str, mx.array]) -> Batch:
         """The batch inside a compiled step; ``tokens`` and ``total`` are not known there."""
-        rest = dict(arrays)
+        rest: dict[str, Any] = dict(arrays)
         cuts = BySlot(rest.pop("slots"), rest.pop("back")) if "slots" in rest else None
         return cls(**rest, tokens=0, total=0, cuts=cuts)
 
@@ -106,10 +106,9 @@ class Slots:
     def lay(self, rows: Sequence[Encoded]) -> Batch:
         starts, total = _starts(rows), sum(len(row.ids) for row in rows)
         # One token and one place more than are needed: the filling (see segments.BySlot).
-        length = max(round_up(total + 1), (self.budget or 0))
-        length = length if total < length else round_up(total + 1)
+        length = self.budget if self.budget is not None and total < self.budget else round_up(total + 1)
         width = round_up(max(len(row.ids) for row in rows))
-        count = self._count(len(rows), width, total)
+        count = self.count(len(rows), width, total)
         ids = np.zeros((1, length), dtype=np.int32)
         slots = np.full((count, width), length - 1, dtype=np.int32)
         back = np.full(length, count * width - 1, dtype=np.int32)
@@ -121,7 +120,7 @@ class Slots:
         cuts = BySlot(mx.array(slots), mx.array(back))
         return _batch(ids, starts, rows, cuts, filled=True)
 
-    def _count(self, rows: int, width: int, total: int) -> int:
+    def count(self, rows: int, width: int, total: int) -> int:
         """Slots of this width: always the same number for a budget, so that shapes stay few."""
         # Rows of a batch are about as long, hence longer than the width before this one.
         usual = self.rows if self.budget is None else max(1, 3 * self.budget // (2 * width))
@@ -185,7 +184,7 @@ def _misfit(model: nn.Module, layout: Layout) -> str:
         # Half-precision results of two orders of summation differ in their last digits; foreign rows differ at all.
         far = mx.max(mx.abs(whole - alone)) / mx.max(mx.abs(alone))
         limit = 1e-3 if whole.dtype == mx.float32 else 5e-2
-        return "" if far.item() < limit else "its layers look along the whole axis"
+        return "" if abs(far.item()) < limit else "its layers look along the whole axis"
     except (ValueError, TypeError, AttributeError, RuntimeError) as error:
         return f"it refuses ({type(error).__name__})"
     finally:

@@ -8,6 +8,7 @@ from above. (Liger Kernel's idea, Hsu et al. 2024, arXiv 2410.10989, without a k
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -93,7 +94,7 @@ def _divergence(kind: Divergence, p: mx.array, q: mx.array, beta: float) -> mx.a
         return _kl(p, q)
     if kind == "reverse_kl":
         return _kl(q, p)
-    m = mx.logaddexp(p + float(mx.log(mx.array(beta)).item()), q + float(mx.log(mx.array(1 - beta)).item()))
+    m = mx.logaddexp(p + math.log(beta), q + math.log(1 - beta))
     return beta * _kl(p, m) + (1 - beta) * _kl(q, m)
 
 
@@ -165,7 +166,8 @@ def _by_chunks(both: WithGradient, size: int, hidden: mx.array, *rest: mx.array)
 
     @mx.custom_function
     def forward(hidden: mx.array, *rest: mx.array) -> tuple[mx.array, mx.array]:
-        values, gradients = [], []
+        values: list[mx.array] = []
+        gradients: list[mx.array] = []
         for start in range(0, hidden.shape[0], size):
             part = hidden[start : start + size]
             if gradients:
@@ -182,7 +184,8 @@ def _by_chunks(both: WithGradient, size: int, hidden: mx.array, *rest: mx.array)
         gradient = (scale * outputs[1]).astype(primals[0].dtype)
         return (gradient, *(mx.zeros_like(x) for x in primals[1:]))
 
-    return forward(hidden, *rest)[0]
+    made: Any = forward(hidden, *rest)
+    return made[0]
 
 
 def _chunk(vocabulary: int) -> int:

@@ -92,7 +92,8 @@ def seam(model: nn.Module) -> Seam | None:
     model.eval()
     try:
         whole = model(mx.array([_PROBE]))
-        probe = Batch(mx.array([_PROBE]), *[mx.zeros(1)] * 4, tokens=0, total=0, cuts=None)
+        none = mx.zeros(1)
+        probe = Batch(mx.array([_PROBE]), none, none, none, none, tokens=0, total=0, cuts=None)
         below = made.below(probe)
         with made.instead(below):
             again = model(mx.array([_PROBE]))

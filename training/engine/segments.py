@@ -105,14 +105,19 @@ def cut(cuts: Cuts | None) -> Iterator[None]:
         _now = before
 
 
-@mx.custom_function
 def _moved(x: mx.array, there: mx.array, back: mx.array) -> mx.array:
     """Rows ``there`` of ``x`` (n, size). ``back`` undoes it, so the gradient is a gather, too: no atomic sums."""
+    made: Any = _gathered(x, there, back)
+    return made
+
+
+@mx.custom_function
+def _gathered(x: mx.array, there: mx.array, back: mx.array) -> mx.array:
     del back
     return mx.take(x, there, axis=0)
 
 
-@_moved.vjp
+@_gathered.vjp
 def _moved_back(primals: Any, cotangent: mx.array, _output: mx.array) -> tuple[mx.array, mx.array, mx.array]:
     _, there, back = primals
     return mx.take(cotangent, back, axis=0), mx.zeros_like(there), mx.zeros_like(back)
