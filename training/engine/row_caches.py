@@ -9,7 +9,7 @@ import mlx.core as mx
 import numpy as np
 from mlx import nn
 
-from training.engine import heads, mlx_models
+from training.engine import cpu_math, heads, mlx_models
 
 _PROBES = ((1, 2, 3, 1, 2), (2, 1))
 
@@ -19,6 +19,8 @@ class Reader:
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
+        if mx.default_device().type == mx.DeviceType.cpu:
+            cpu_math.install(model)
         # The body alone while a prompt is read: the head's product over all its tokens would be thrown away.
         head = heads.find(model)
         self._body: Any = head.body
