@@ -164,6 +164,11 @@ class _Batch:
         known = {**(self.attempt.backend or {}), **self.attempt_columns.get("backend", {})}
         self.attempt_columns["backend"] = known | _clean_value(event.fields)
 
+    def memory(self, event: Event) -> None:
+        known = {**(self.attempt.backend or {}), **self.attempt_columns.get("backend", {})}
+        before = known.get("memory") or {}
+        self.attempt_columns["backend"] = known | {"memory": before | _clean_value(event.fields)}
+
     def phase(self, event: Event) -> None:
         name = clean(event.fields.get("name"), 40)
         done, total = _real(event.fields.get("done")), _real(event.fields.get("total"))
@@ -293,6 +298,7 @@ class _Batch:
 HANDLERS: dict[str, Callable[[_Batch, Event], None]] = {
     "started": _Batch.started,
     "machine": _Batch.machine,
+    "memory": _Batch.memory,
     "phase": _Batch.phase,
     "metrics": _Batch.metrics,
     "evaluated": _Batch.evaluated,

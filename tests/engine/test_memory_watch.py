@@ -14,6 +14,7 @@ from training.engine.config import TrainConfig, check
 from training.engine.device import Device
 from training.engine.errors import Exit, MemoryShortage
 from training.engine.memory import Room
+from training.engine.memory_plan import PROGRAM
 from training.engine.memory_watch import MemoryWatch, Reading, advice
 from training.engine.rundir import RunDir
 from training.engine.session import Session
@@ -107,6 +108,21 @@ def test_a_training_saves_and_goes_on_later(tiny_llama: Path, tmp_path: Path, mo
     assert (tmp_path / "b" / "checkpoints" / "0000002").is_dir()
     assert runs.run(tmp_path / "b", asked) == Exit.FINISHED
     runs.assert_same(tmp_path / "a", tmp_path / "b", 6)
+
+
+def test_the_journal_holds_plan_and_measurement(tiny_llama: Path, tmp_path: Path) -> None:
+    data = runs.data(tmp_path / "data", train=[runs.chat(f"Of {i}?", f"It is {i} " * 60) for i in range(12)])
+    asked = runs.request(tiny_llama, data, batch_size=12, max_seq_length=512, kernel_cache=str(tmp_path / "kernels"))
+    for name in ("a", "b"):
+        assert runs.run(tmp_path / name, asked) == Exit.FINISHED
+    plan, first = (e.fields for e in runs.events(tmp_path / "a") if e.event == "memory")
+    assert plan["total"] == pytest.approx(first["planned"] + PROGRAM, rel=0.1)
+    assert abs(first["error"]) < 0.35
+    again = next(e.fields for e in runs.events(tmp_path / "b") if e.event == "memory")
+    assert again["calibration"]["runs"] == 1
+    second = [e.fields for e in runs.events(tmp_path / "b") if e.event == "memory"][1]
+    assert abs(second["error"]) < 0.02  # the same rows
+    assert runs.points(tmp_path / "a", "peak_memory_gb")[6] >= first["measured"] / GIB
 
 
 def test_a_look_is_cheap() -> None:

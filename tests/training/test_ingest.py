@@ -62,6 +62,16 @@ def test_started_moves_attempt_and_job(attempt):
     assert job_of(attempt).state == "running"
 
 
+def test_the_plan_of_memory_and_what_came_of_it_stand_together(attempt):
+    write(attempt, ("machine", {"backend": "cpu"}), ("memory", {"total": 100, "fits": True}))
+    Tail(attempt).drain()
+    attempt.refresh_from_db()
+    write(attempt, ("memory", {"planned": 90, "measured": 100, "error": -0.1}))
+    Tail(attempt).drain()
+    kept = {"total": 100, "fits": True, "planned": 90, "measured": 100, "error": -0.1}
+    assert Attempt.objects.get().backend == {"backend": "cpu", "memory": kept}
+
+
 def test_metrics_become_points_progress_and_events(attempt):
     write(attempt, metrics(1, train_loss=2.0, learning_rate=0.1), metrics(2))
     Tail(attempt).drain()

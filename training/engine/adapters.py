@@ -27,11 +27,16 @@ def apply(model: nn.Module, settings: Settings, *, quantized: bool = False) -> N
     ``quantized``: whether the model's folder holds quantised weights, however they lie in memory now.
     Weights trained in full would not fit into such a folder's model again.
     """
+    put(model, settings, quantized=quantized)
+    mx.eval(model.trainable_parameters())
+
+
+def put(model: nn.Module, settings: Settings, *, quantized: bool = False) -> None:
+    """As :func:`apply`, with nothing computed or read yet."""
     if quantized and isinstance(settings, Full):
         raise _needs_unquantised()
     model.freeze()
     ADAPTERS[settings.name].load()(model, settings)
-    mx.eval(model.trainable_parameters())
 
 
 def apply_lora(model: nn.Module, s: Lora) -> None:

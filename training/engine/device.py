@@ -11,7 +11,7 @@ from typing import Any, Literal
 import mlx.core as mx
 import psutil
 
-from training.engine import blas
+from training.engine import blas, memory
 
 Backend = Literal["metal", "cuda", "cpu"]
 _CUDNN_ATTENTION = "MLX_CUDA_USE_CUDNN_SDPA"
@@ -82,6 +82,18 @@ def set_up(seed: int, kernel_cache: Path | None = None, *, deterministic: bool =
         # Unused buffers are kept for the next step, but not all of the memory that other programs need.
         mx.set_cache_limit(max(1 << 30, device.memory // 4))
     return device
+
+
+def limit(machine: Device) -> int:
+    """Bytes that this process may hold in all, beside what others hold now."""
+    room, own = memory.room(), mx.get_active_memory()
+    left = room.available - room.reserve + own
+    if machine.backend == "metal":
+        return min(left, machine.memory)
+    if machine.backend == "cuda":
+        free = mx.device_info().get("free_memory")
+        return int(free) + own if free else machine.memory
+    return left
 
 
 def _processor() -> str:

@@ -94,7 +94,7 @@ def find(model: nn.Module) -> Head:
     caps, scales) counts as body as a whole, and nothing is left for the head to do.
     """
     body = getattr(model, "model", None)
-    module = _projection(model, body)
+    module = projection(model, body)
     if isinstance(body, nn.Module) and module is not None:
         matrix = Matrix(module)
         if _same(model, lambda ids: matrix.logits(body(ids))):
@@ -118,7 +118,8 @@ def _is_frozen(module: nn.Module) -> bool:
     return not tree_flatten(module.trainable_parameters())
 
 
-def _projection(model: nn.Module, body: Any) -> nn.Module | None:
+def projection(model: nn.Module, body: Any) -> nn.Module | None:
+    """The layer that makes logits, as far as its place tells; that it does no more and no less is tried."""
     own = getattr(model, "lm_head", None)
     if isinstance(own, nn.Linear | nn.QuantizedLinear):
         return own

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -120,3 +120,11 @@ class TokensConfig(_Base):
     batch_size: int = Field(4, ge=1, le=4096, description="For the share of padding in the statistics.")
     statistics: bool = Field(False, description="Count over the whole split, too.")
     seed: int = Field(42, ge=0, lt=1 << 32)
+
+
+class MemoryConfig(_Base):
+    """``config.json`` of ``python -m training.engine memory``: what a training would hold in memory."""
+
+    schema_version: Literal[1] = Field(1, alias="schema")
+    training: dict[str, Any] = Field(description="The whole config.json of the training.")
+    measure: bool = Field(False, description="Compute one update on the largest micro-batch, and say what it took.")

@@ -27,6 +27,7 @@ EVENTS = frozenset(
     {
         "started",  # {pid, pgid, process_start, attempt, fence, host, boot_id, engine, python}
         "machine",  # {backend, name, memory, blas, threads, deterministic, mlx}
+        "memory",  # {lines, total, limit, fits, calibration}, then {planned, measured, error}
         "phase",  # {name, detail?, done?, total?}
         "metrics",  # {step, of, values: {name: number}}
         "evaluated",  # {step, values: {name: number}}

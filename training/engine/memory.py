@@ -26,8 +26,13 @@ class Room:
     total: int
 
     @property
+    def reserve(self) -> int:
+        """Bytes that should stay free."""
+        return max(min(LEAST, self.total // 10), int(LEAST_SHARE * self.total))
+
+    @property
     def is_short(self) -> bool:
-        return self.available < max(min(LEAST, self.total // 10), LEAST_SHARE * self.total)
+        return self.available < self.reserve
 
 
 def room() -> Room:

@@ -73,6 +73,16 @@ def load(folder: Path, dtype: str, device: Device) -> Loaded:
     ``model.quantization_unknown``, ``model.weights_missing``, ``model.weights_unknown``,
     ``model.weights_shape``, ``model.safetensors_*``.
     """
+    loaded = open_unread(folder, dtype, device)
+    # Layer by layer: the packed weights of one are let go before the next is read.
+    for _, module in loaded.model.named_modules():
+        mx.eval([value for value in module.values() if isinstance(value, mx.array)])
+    mx.eval(loaded.model.parameters())
+    return loaded
+
+
+def open_unread(folder: Path, dtype: str, device: Device) -> Loaded:
+    """As :func:`load`, with no weight read yet: they are when somebody looks at them."""
     config, model = _open(folder)
     parameters = _count(model)
     wanted = _DTYPES.get(dtype) or (mx.float32 if device.is_cpu else None)
@@ -81,10 +91,6 @@ def load(folder: Path, dtype: str, device: Device) -> Loaded:
         _dequantize(model, wanted)
     if wanted is not None:
         model.set_dtype(wanted)
-    # Layer by layer: the packed weights of one are let go before the next is read.
-    for _, module in model.named_modules():
-        mx.eval([value for value in module.values() if isinstance(value, mx.array)])
-    mx.eval(model.parameters())
     return Loaded(model, config, any(True for _ in _quantized(model)), _own_dtype(model), parameters)
 
 

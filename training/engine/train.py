@@ -13,7 +13,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from training.engine import adapters, batches, blas, device, layouts, models, token_cache
+from training.engine import adapters, batches, blas, device, layouts, memory_facts, models, token_cache
 from training.engine.batches import Rows
 from training.engine.catalog.methods import METHODS
 from training.engine.config import TrainConfig
@@ -61,6 +61,7 @@ def run(config: TrainConfig, session: Session, group: Group | None = None) -> di
     facts = identity(config, layout)
     group.agree(facts)
     sampler = Sampler.of(tokenizer, config.data, config.sample_prompts, config.sample_tokens)
+    watch = MemoryWatch(config, session, machine)
     trainer = Trainer(
         config,
         session,
@@ -71,9 +72,11 @@ def run(config: TrainConfig, session: Session, group: Group | None = None) -> di
         sampler=sampler,
         identity=facts,
         group=group,
-        watch=MemoryWatch(config, session, machine),
+        watch=watch,
         compiled=not machine.is_cpu,
     )
+    facts_of_memory = memory_facts.of(loaded.model, trainer.optimizer, loaded.config, config, machine)
+    watch.expect(facts_of_memory, splits["train"].lengths.tolist(), layout.name, group.size)
     trainer.resume()
     result = trainer.fit()
     return {**result, "model": str(config.model), "machine": machine.as_dict()}

@@ -148,6 +148,7 @@ class Trainer:
         grad_norm = self.steps.update(self._all_gradients(), where.tokens, rate)
         self._refuse_nonsense(where.loss_sum / max(1, where.tokens), grad_norm)
         where.report_seconds += time.perf_counter() - since
+        self.watch.updated()
         where.step += 1
         where.report_loss += where.loss_sum
         where.report_tokens += where.tokens
@@ -172,6 +173,7 @@ class Trainer:
         if new:
             self.session.phase("compile", detail=f"{batch.ids.shape[-1]} tokens")
         loss, self.gradients = self.steps.micro_batch(batch, self.gradients)
+        self.watch.saw(batch)
         if new:
             self.session.phase("train", self.where.step, self.plan.steps)
         return loss, batch.tokens
@@ -197,7 +199,7 @@ class Trainer:
         if where.step % self.config.steps_per_report and where.step < self.plan.steps:
             return
         seconds, steps = where.report_seconds, where.report_steps
-        memory, peak = self.group.most(mx.get_active_memory() / GIB, mx.get_peak_memory() / GIB)
+        memory, peak = self.group.most(mx.get_active_memory() / GIB, self.watch.peak() / GIB)
         values = {
             "train_loss": where.report_loss / max(1, where.report_tokens),
             "learning_rate": rate,
@@ -357,5 +359,5 @@ class Trainer:
             "first_test_loss": where.first_test,
             "test_loss": where.test_loss,
             "trained_tokens": where.trained_tokens,
-            "peak_memory_gb": self.group.most(mx.get_peak_memory() / GIB)[0],
+            "peak_memory_gb": self.group.most(self.watch.peak() / GIB)[0],
         }

@@ -1,0 +1,155 @@
+"""The question ``memory``: what a training would hold, whether it fits, and what would make it fit."""
+
+from __future__ import annotations
+
+import heapq
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import mlx.core as mx
+
+from training.engine import adapters, calibration, device, layouts, memory_facts, memory_plan, models, optim
+from training.engine.calibration import read as read_calibration
+from training.engine.catalog.methods import METHODS
+from training.engine.config import TrainConfig, check
+from training.engine.device import Device
+from training.engine.errors import DataError
+from training.engine.imports import MemoryConfig
+from training.engine.masks import Encoded
+from training.engine.memory_plan import MIB, Plan
+from training.engine.recompute import recompute_blocks
+from training.engine.report import Reporter
+from training.engine.steps import Steps
+from training.engine.tokenizer import load as load_tokenizer
+
+LOOKED_AT = 64  # of the longest lines, so many are tokenised beyond a micro-batch
+ACCUMULATION = 4096  # the most that a setting allows
+SHORTEST = 128  # tokens; shorter rows are no advice
+
+
+def run(config: MemoryConfig, _say: Reporter) -> dict[str, Any]:
+    """The plan as :meth:`Plan.as_dict` gives it, with ``suggestions`` and, if asked for, what was ``measured``."""
+    training = check(TrainConfig, config.training)
+    machine = device.set_up(training.seed, training.kernel_cache)
+    rows = longest_rows(training)
+    plan = plan_of(training, machine, [len(row.ids) for row in rows])
+    answer = {**plan.as_dict(), "backend": machine.backend, "rows": [len(row.ids) for row in rows[:3]]}
+    answer["suggestions"] = list(suggestions(training, machine, [len(row.ids) for row in rows], plan))
+    if config.measure:
+        held = measure(training, machine, rows)
+        answer["measured"] = held
+        answer["error"] = arrays_of(plan) / held - 1
+    return answer
+
+
+def arrays_of(plan: Plan) -> int:
+    """What MLX holds of a plan: all but the program itself."""
+    return plan.total - sum(line.bytes for line in plan.lines if line.name == "program")
+
+
+def plan_of(config: TrainConfig, machine: Device, lengths: list[int]) -> Plan:
+    """The plan of ``config`` for rows of these ``lengths``, the longest that there are."""
+    facts, layout = memory_facts.look(config, machine)
+    kind = calibration.key(machine.backend, facts.model_type, grad_checkpoint=config.grad_checkpoint)
+    return memory_plan.make(
+        facts,
+        memory_facts.work_of_rows(lengths, config, layout, config.ranks),
+        device.limit(machine),
+        grad_checkpoint=config.grad_checkpoint,
+        accumulates=config.grad_accumulation_steps > 1,
+        sample_tokens=memory_facts.sample_tokens(config),
+        on_host=machine.backend != "cuda",
+        calibration=read_calibration(config.kernel_cache, kind),
+    )
+
+
+def longest_rows(config: TrainConfig) -> list[Encoded]:
+    """The rows that make the largest micro-batch, the longest first; found by their bytes, then tokenised."""
+    path, method = config.data / "train.jsonl", METHODS[config.method.name].load()(config.method)
+    tokenizer = load_tokenizer(config.model)
+    count = config.batch_size + LOOKED_AT
+    try:
+        with open(path, "rb") as file:
+            lines = heapq.nlargest(count, file, key=len)
+        rows = [method.encode(json.loads(line), tokenizer, config.max_seq_length) for line in lines]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            "data.unreadable", f"{path.name} cannot be read: {error}.", "Import the data set again."
+        ) from None
+    return sorted((row for row in rows if any(row.trained[1:])), key=lambda row: -len(row.ids))
+
+
+def suggestions(config: TrainConfig, machine: Device, lengths: list[int], plan: Plan) -> Iterator[dict[str, Any]]:
+    """What needs less, the most harmless first, each with what the same arithmetic says of it."""
+    for label, changes in _changes(config, machine):
+        asked = config.model_dump(mode="json", by_alias=True)
+        changed = check(TrainConfig, {**asked, **changes})
+        shorter = [min(length, changed.max_seq_length) for length in lengths]
+        made = plan_of(changed, machine, shorter)
+        if made.total < plan.total - MIB:
+            saved = plan.total - made.total
+            yield {"label": label, "changes": changes, "total": made.total, "saves": saved, "fits": made.fits}
+
+
+def _changes(config: TrainConfig, machine: Device) -> Iterator[tuple[str, dict[str, Any]]]:
+    if not config.grad_checkpoint:
+        yield "Gradient checkpointing: about a third more time, the same result", {"grad_checkpoint": True}
+    accumulation = 2 * config.grad_accumulation_steps
+    if config.batch_tokens and config.batch_tokens >= 2 * SHORTEST and accumulation <= ACCUMULATION:
+        half = config.batch_tokens // 2
+        yield (
+            f"Token budget {half}, accumulation {accumulation}: about the same updates",
+            {"batch_tokens": half, "grad_accumulation_steps": accumulation},
+        )
+    elif config.batch_size > 1:
+        half = config.batch_size // 2
+        steps = min(ACCUMULATION, config.grad_accumulation_steps * config.batch_size // half)
+        yield (
+            f"Micro-batch {half}, accumulation {steps}: the same updates",
+            {"batch_size": half, "grad_accumulation_steps": steps},
+        )
+    if config.adapter.name == "full" and config.optimizer.name == "adamw":
+        yield "AdamW in 8 bits", {"optimizer": {**config.optimizer.model_dump(), "name": "adamw_8bit"}}
+    if config.max_seq_length >= 2 * SHORTEST:
+        half = config.max_seq_length // 2
+        yield f"Rows cut at {half} tokens: what stands behind is not learnt", {"max_seq_length": half}
+    if config.adapter.name == "full" and not machine.is_cpu:
+        yield "LoRA in place of full fine-tuning", {"adapter": {"name": "lora"}}
+    if (layers := _half_of_the_layers(config)) is not None:
+        settings = {**config.adapter.model_dump(mode="json"), "num_layers": layers}
+        yield f"Only the upper {layers} blocks are trained", {"adapter": settings}
+
+
+def _half_of_the_layers(config: TrainConfig) -> int | None:
+    asked: Any = config.adapter
+    about = json.loads((config.model / "config.json").read_text(encoding="utf-8"))
+    count = (about.get("text_config") or about).get("num_hidden_layers", 0)
+    trained = count if asked.num_layers < 0 else min(asked.num_layers, count)
+    return trained // 2 if trained > 1 else None
+
+
+def measure(config: TrainConfig, machine: Device, rows: list[Encoded]) -> int:
+    """Bytes at the peak of one real update on the largest micro-batch. Nothing is written."""
+    loaded = models.load(config.model, config.dtype, machine)
+    adapters.apply(loaded.model, config.adapter, quantized=bool(loaded.config.get("quantization")))
+    if config.grad_checkpoint:
+        recompute_blocks(loaded.model)
+    layout, _ = layouts.choose(loaded.model, config.batch_size, config.batch_tokens, is_cpu=machine.is_cpu)
+    method = METHODS[config.method.name].load()(config.method)
+    method.prepare(loaded.model)
+    optimizer = optim.build(config.optimizer, config.learning_rate)
+    optimizer.init(loaded.model.trainable_parameters())
+    compiled = not machine.is_cpu
+    steps = Steps(loaded.model, method, optimizer, longest=config.max_grad_norm, seam=None, compiled=compiled)
+    count = max(1, config.batch_tokens // len(rows[0].ids)) if config.batch_tokens else config.batch_size
+    largest = [rows[0]] * count if config.batch_tokens else rows[:count]
+    batch = layout.lay(largest)
+    loaded.model.train()
+    mx.eval(optimizer.state)
+    mx.reset_peak_memory()
+    gradients = None
+    for _ in range(min(2, config.grad_accumulation_steps)):
+        _, gradients = steps.micro_batch(batch, gradients)
+    steps.update(gradients, batch.tokens, config.learning_rate)
+    return mx.get_peak_memory()
