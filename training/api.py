@@ -11,7 +11,7 @@ from ninja import Header, Query, Router, Status
 from mlxplatform.core.access import Role, require
 from mlxplatform.core.errors import Invalid, NotFound
 from mlxplatform.core.paging import page
-from training import services
+from training import memory_plans, services
 from training.charts import MOST_BUCKETS, curves
 from training.engine.catalog.kinds import KINDS
 from training.engine.errors import Problem
@@ -26,6 +26,7 @@ from training.schemas import (
     JobPage,
     JobPatch,
     Key,
+    MemoryIn,
     MetricsOut,
     SamplePage,
     TrainIn,
@@ -65,6 +66,19 @@ def train_sft(request: HttpRequest, body: TrainIn, idempotency_key: str = Key) -
         )
         raise Invalid.of([problem])
     return Status(201, _create(request, body, idempotency_key))
+
+
+@router.post("/memory", operation_id="plan_memory")
+def plan_memory(request: HttpRequest, body: MemoryIn) -> dict[str, Any]:
+    """What a training would hold in memory, in bytes, whether that fits, and what would need less.
+
+    One that was found not to fit is refused for ten minutes (``memory.does_not_fit``) unless ``force_memory`` is given.
+    """
+    require(request.user, Role.EDITOR)
+    settings, model, data = services.checked_training(
+        request.user, body.settings, body.model_version_id, body.dataset_version_id
+    )
+    return memory_plans.ask(settings, model, data, measure=body.measure)
 
 
 @router.get("", response=JobPage, operation_id="list_jobs")

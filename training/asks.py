@@ -15,6 +15,7 @@ import signal
 import subprocess
 import tempfile
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -52,31 +53,54 @@ def tokens(data: DatasetVersion, model: ModelVersion, **options: Any) -> dict[st
     return ask("tokens", {"model": str(model.folder), "data": str(data.folder), **options})
 
 
-def ask(command: str, question: dict[str, Any], stamp: str = "") -> dict[str, Any]:
+def ask(
+    command: str,
+    question: dict[str, Any],
+    stamp: str = "",
+    *,
+    fresh: float | None = None,
+    memory: int | None = MEMORY,
+) -> dict[str, Any]:
     """The engine's answer, from the cache if it was asked before about the same ``stamp``.
 
+    ``fresh``: seconds for which an answer holds; None: for ever. ``memory``: bytes of address space, None: all.
     Raises Invalid, TooMuch, AskFailed.
     """
-    config = {**question, "schema": SCHEMA}
-    text = json.dumps([command, config, stamp], sort_keys=True)
-    kept = env().folder("cache") / "asks" / f"{hashlib.sha256(text.encode()).hexdigest()}.json"
-    try:
-        answer: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
+    answer = kept(command, question, stamp, fresh=fresh)
+    if answer is not None:
         return answer
-    except (OSError, ValueError):
-        pass
     if not _places.acquire(timeout=PATIENCE):
         raise TooMuch("asks.busy", f"{AT_ONCE} such questions are being answered.", "Try again in a moment.")
     try:
-        answer = _run(command, config)
+        answer = _run(command, {**question, "schema": SCHEMA}, memory)
     finally:
         _places.release()
     if "failed" in answer:
         raise _refusal(answer["failed"])
-    kept.parent.mkdir(exist_ok=True, mode=0o700)
-    write_json(kept, answer)
-    _prune(kept.parent)
+    path = _place(command, question, stamp)
+    path.parent.mkdir(exist_ok=True, mode=0o700)
+    write_json(path, answer)
+    _prune(path.parent)
     return answer
+
+
+def kept(
+    command: str, question: dict[str, Any], stamp: str = "", *, fresh: float | None = None
+) -> dict[str, Any] | None:
+    """An answer of the cache that is at most ``fresh`` seconds old; None when there is none."""
+    path = _place(command, question, stamp)
+    try:
+        if fresh is not None and time.time() - path.stat().st_mtime > fresh:
+            return None
+        answer: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return answer
+
+
+def _place(command: str, question: dict[str, Any], stamp: str) -> Path:
+    text = json.dumps([command, {**question, "schema": SCHEMA}, stamp], sort_keys=True)
+    return env().folder("cache") / "asks" / f"{hashlib.sha256(text.encode()).hexdigest()}.json"
 
 
 def _stamp(path: Path) -> str:
@@ -88,7 +112,7 @@ def _stamp(path: Path) -> str:
         return ""
 
 
-def _run(command: str, config: dict[str, Any]) -> dict[str, Any]:
+def _run(command: str, config: dict[str, Any], memory: int | None) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="ask-") as folder:
         path, out = Path(folder, "config.json"), Path(folder, "answer.json")
         path.write_text(json.dumps(config), encoding="utf-8")
@@ -102,7 +126,7 @@ def _run(command: str, config: dict[str, Any]) -> dict[str, Any]:
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
             )
-        _bound(child.pid)
+        _bound(child.pid, memory)
         try:
             child.wait(TIMEOUT)
         except subprocess.TimeoutExpired:
@@ -128,13 +152,14 @@ def _run(command: str, config: dict[str, Any]) -> dict[str, Any]:
     return answer
 
 
-def _bound(pid: int) -> None:
+def _bound(pid: int, memory: int | None) -> None:
     """Limit a child that has only begun to load Python. Where a system cannot, the time-out remains."""
     prlimit = getattr(resource, "prlimit", None)
     if prlimit is None:
         return
     try:
-        prlimit(pid, resource.RLIMIT_AS, (MEMORY, MEMORY))
+        if memory is not None:
+            prlimit(pid, resource.RLIMIT_AS, (memory, memory))
         prlimit(pid, resource.RLIMIT_CPU, (int(TIMEOUT), int(TIMEOUT)))
         prlimit(pid, resource.RLIMIT_FSIZE, (OUTPUT, OUTPUT))
     except ProcessLookupError:

@@ -166,8 +166,8 @@ class _Batch:
 
     def memory(self, event: Event) -> None:
         known = {**(self.attempt.backend or {}), **self.attempt_columns.get("backend", {})}
-        before = known.get("memory") or {}
-        self.attempt_columns["backend"] = known | {"memory": before | _clean_value(event.fields)}
+        before = known.get("memory_plan") or {}
+        self.attempt_columns["backend"] = known | {"memory_plan": before | _clean_value(event.fields)}
 
     def phase(self, event: Event) -> None:
         name = clean(event.fields.get("name"), 40)

@@ -28,6 +28,16 @@ class TrainIn(Strict):
     settings: dict[str, Any] = {}
     priority: int = 0
     parent: UUID | None = None
+    force_memory: bool = Field(False, description="Start it though its plan of memory says that it does not fit.")
+
+
+class MemoryIn(Strict):
+    """A training that may be started: what would it hold in memory?"""
+
+    model_version_id: UUID
+    dataset_version_id: UUID
+    settings: dict[str, Any] = {}
+    measure: bool = Field(False, description="Compute one update for real, which may take a minute or two.")
 
 
 class JobIn(TrainIn):

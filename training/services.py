@@ -21,7 +21,7 @@ from mlxplatform.core.errors import Conflict, Invalid, TooMuch
 from mlxplatform.core.lifecycle import move
 from mlxplatform.core.models import AuditEvent
 from registry.models import ModelVersion
-from training import uploads, validation
+from training import memory_plans, uploads, validation
 from training.engine.catalog.kinds import KINDS
 from training.engine.config import TrainSettings, check
 from training.engine.errors import ConfigError, Problem
@@ -46,27 +46,24 @@ def create_training(
     priority: int = 0,
     parent: Any = None,
     idempotency_key: str = "",
+    force_memory: bool = False,
 ) -> Job:
     """Queue a training and return its job; a doubled ``idempotency_key`` returns the first one.
 
-    ``parent`` is a Job or the id of one. Raises Invalid with all problems, TooMuch, Forbidden.
+    ``parent`` is a Job or the id of one. ``force_memory``: also when its plan says that it
+    does not fit. Raises Invalid with all problems, TooMuch, Forbidden.
     """
     require(user, Role.EDITOR)
     if first := _first(user, idempotency_key):
         return first
     problems = validation.name_problems(name, needed=False) + validation.priority_problems(priority)
-    checked: TrainSettings | None = None
-    try:
-        checked = check(TrainSettings, settings or {})
-    except ConfigError as error:
-        problems += error.problems
-    model = _find(ModelVersion, user, model_version_id)
-    data = _find(DatasetVersion, user, dataset_version_id)
+    checked, model, data, more = _looked_at(user, settings or {}, model_version_id, dataset_version_id)
+    problems += more
     mother = parent if isinstance(parent, Job) or not parent else _find(Job, user, parent)
-    problems += validation.model_problems(model, checked or settings or {}) + validation.data_problems(data)
-    problems += validation.rank_problems(checked) if checked else []
     if parent and mother is None:
         problems.append(Problem(("parent",), "job.unknown", "There is no such parent job.", "Leave it empty."))
+    if not problems and checked and model and data and not force_memory:
+        problems += memory_plans.problems(checked, model, data)
     if problems or checked is None or model is None or data is None:
         raise Invalid.of(problems)
     return _queue(
@@ -80,6 +77,33 @@ def create_training(
         parent=mother or None,
         priority=priority,
     )
+
+
+def checked_training(
+    user: Any, settings: dict[str, Any], model_version_id: Any, dataset_version_id: Any
+) -> tuple[TrainSettings, ModelVersion, DatasetVersion]:
+    """What a training that is only asked about would begin with. Raises Invalid with all problems."""
+    checked, model, data, problems = _looked_at(user, settings, model_version_id, dataset_version_id)
+    if problems or checked is None or model is None or data is None:
+        raise Invalid.of(problems)
+    return checked, model, data
+
+
+def _looked_at(
+    user: Any, settings: dict[str, Any], model_version_id: Any, dataset_version_id: Any
+) -> tuple[TrainSettings | None, ModelVersion | None, DatasetVersion | None, list[Problem]]:
+    """Settings, model and data as far as they are right, and what speaks against them."""
+    problems: list[Problem] = []
+    checked: TrainSettings | None = None
+    try:
+        checked = check(TrainSettings, settings)
+    except ConfigError as error:
+        problems += error.problems
+    model = _find(ModelVersion, user, model_version_id)
+    data = _find(DatasetVersion, user, dataset_version_id)
+    problems += validation.model_problems(model, checked or settings) + validation.data_problems(data)
+    problems += validation.rank_problems(checked) if checked else []
+    return checked, model, data, problems
 
 
 def create_model_import(user: Any, source: dict[str, Any], name: str = "", *, idempotency_key: str = "") -> Job:

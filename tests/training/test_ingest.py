@@ -69,7 +69,7 @@ def test_the_plan_of_memory_and_what_came_of_it_stand_together(attempt):
     write(attempt, ("memory", {"planned": 90, "measured": 100, "error": -0.1}))
     Tail(attempt).drain()
     kept = {"total": 100, "fits": True, "planned": 90, "measured": 100, "error": -0.1}
-    assert Attempt.objects.get().backend == {"backend": "cpu", "memory": kept}
+    assert Attempt.objects.get().backend == {"backend": "cpu", "memory_plan": kept}
 
 
 def test_metrics_become_points_progress_and_events(attempt):

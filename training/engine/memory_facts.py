@@ -91,8 +91,8 @@ def work_of_batch(batch: Batch) -> Work:
     """What is computed for ``batch``."""
     if isinstance(batch.cuts, ByRow):
         return Work.of_rows(batch.cuts.lengths, segments.STEP)
-    shape = batch.cuts.slots.shape if isinstance(batch.cuts, BySlot) else batch.ids.shape
-    return Work.of_places(*shape, tokens=batch.ids.size)
+    rows, width = batch.cuts.slots.shape if isinstance(batch.cuts, BySlot) else batch.ids.shape
+    return Work.of_places(rows, width, tokens=batch.ids.size)
 
 
 def _number(model: nn.Module, trained: dict[str, mx.array]) -> int:

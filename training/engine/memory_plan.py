@@ -129,16 +129,27 @@ class Plan:
     @property
     def base(self) -> int:
         """Held all the time."""
-        return sum(line.bytes for line in self.lines if line.when == "always")
+        return self._held("always")
+
+    @property
+    def peak(self) -> frozenset[When]:
+        """The moments that meet at the peak."""
+        loss, backward = self._held("step", "loss"), self._held("step", "backward")
+        moments: list[tuple[int, frozenset[When]]] = [
+            (loss, frozenset({"step", "loss"})),
+            (backward, frozenset({"step", "backward"})),
+            (self._held("update"), frozenset({"update"})),
+            (self._held("samples"), frozenset({"samples"})),
+        ]
+        return max(moments, key=lambda moment: moment[0])[1]
 
     @property
     def changing(self) -> int:
         """The most that comes on top."""
-        held: dict[When, int] = dict.fromkeys(("step", "loss", "backward", "update", "samples"), 0)
-        for line in self.lines:
-            if line.when != "always":
-                held[line.when] += line.bytes
-        return max(held["step"] + max(held["loss"], held["backward"]), held["update"], held["samples"])
+        return self._held(*self.peak)
+
+    def _held(self, *moments: When) -> int:
+        return sum(line.bytes for line in self.lines if line.when in moments)
 
     @property
     def total(self) -> int:
@@ -151,7 +162,7 @@ class Plan:
     def as_dict(self) -> dict[str, Any]:
         """Plain values for the journal and for pages."""
         return {
-            "lines": [asdict(line) for line in self.lines],
+            "lines": [{**asdict(line), "at_peak": line.when in self.peak | {"always"}} for line in self.lines],
             "total": self.total,
             "limit": self.limit,
             "fits": self.fits,

@@ -27,7 +27,7 @@ def build(s: AdamW8Bit, learning_rate: float) -> mo.Optimizer:
     return AdamW8bit(learning_rate, s)
 
 
-class AdamW8bit(mo.Optimizer):  # type: ignore[misc]  # mlx has no types here
+class AdamW8bit(mo.Optimizer):
     """See the module. All of its arithmetic is float32, whatever the weights are."""
 
     def __init__(self, learning_rate: float, settings: AdamW8Bit) -> None:

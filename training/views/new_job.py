@@ -29,6 +29,7 @@ PLACES = {
     "model_version_id": ("choose-model", "Model"),
     "dataset_version_id": ("choose-data", "Data"),
     "name": ("f-name", "Name"),
+    "force_memory": ("memory", "Memory"),
 }
 
 
@@ -53,7 +54,7 @@ def new_job(request: HttpRequest) -> HttpResponse:
     if request.method == "POST":
         return _start(request)
     texts = _prefill(request)
-    choices = _choices(request.user, texts)
+    choices = choices_of(request.user, texts)
     return _page(request, texts, choices, SettingsForm(texts, choices.rows))
 
 
@@ -61,8 +62,8 @@ def new_job(request: HttpRequest) -> HttpResponse:
 def plan_card(request: HttpRequest) -> HttpResponse:
     """The plan card for what stands in the form now."""
     require(request.user, Role.EDITOR)
-    texts = _texts(request)
-    choices = _choices(request.user, texts)
+    texts = texts_of(request)
+    choices = choices_of(request.user, texts)
     form = SettingsForm(texts, choices.rows)
     return render(request, "training/_plan.html", {**_planned(request, texts, choices, form), "is_swap": True})
 
@@ -73,15 +74,15 @@ def block(request: HttpRequest, path: str) -> HttpResponse:
     require(request.user, Role.EDITOR)
     if path not in BLOCKS:
         raise NotFound("catalog.unknown", f"There is no catalog '{path[:40]}'.", "Reload the page.")
-    form = SettingsForm(_texts(request))
+    form = SettingsForm(texts_of(request))
     form.forget_defaults(path)
     return render(request, "training/_block.html", {"block": form.block(path)})
 
 
 def _start(request: HttpRequest) -> HttpResponse:
     """Queue the job, or draw the form again with every problem and all that was typed."""
-    texts = _texts(request)
-    choices = _choices(request.user, texts)
+    texts = texts_of(request)
+    choices = choices_of(request.user, texts)
     form = SettingsForm(texts, choices.rows)
     try:
         job = services.create_training(
@@ -92,6 +93,7 @@ def _start(request: HttpRequest) -> HttpResponse:
             settings=form.raw(),
             parent=texts.get("parent") or None,
             idempotency_key=texts.get("key", ""),
+            force_memory=texts.get("force_memory") == "on",
         )
     except Invalid as error:
         form.problems = error.problems
@@ -177,7 +179,7 @@ def _copies(
     ]
 
 
-def _texts(request: HttpRequest) -> dict[str, str]:
+def texts_of(request: HttpRequest) -> dict[str, str]:
     """What was posted; of a name that comes twice (a flag and its hidden twin) the last one."""
     return {key: str(request.POST[key]) for key in request.POST if key != "csrfmiddlewaretoken"}
 
@@ -200,7 +202,7 @@ def _prefill(request: HttpRequest) -> dict[str, str]:
     return texts | asked
 
 
-def _choices(user: Any, texts: Mapping[str, str]) -> Choices:
+def choices_of(user: Any, texts: Mapping[str, str]) -> Choices:
     """Newest trainable version of each model and newest version of each data set, and the chosen ones."""
     models = ModelVersion.objects.visible_to(user).select_related("model").filter(model__deleted_at=None)
     models = models.exclude(kind=ModelVersion.Kind.ADAPTER).order_by("model_id", "-n")

@@ -1,4 +1,4 @@
-// The form of a new job: which settings were changed, back to the default, and finding one by a word.
+// The form of a new job: which settings were changed, back to the default, suggestions, and finding one by a word.
 
 const settings = () => [...document.querySelectorAll("[data-job-form] .setting")];
 const controls = (setting) => [...setting.querySelectorAll("[data-default]")];
@@ -30,6 +30,19 @@ function reset(setting) {
     control.dispatchEvent(new Event("change", { bubbles: true }));
   }
   controls(setting)[0].focus();
+}
+
+/** Put values into the controls of these names, as a suggestion asks for. */
+function fill(values) {
+  for (const [name, value] of Object.entries(values)) {
+    for (const control of document.querySelectorAll(`#job-form [name="${CSS.escape(name)}"]:not([type="hidden"])`)) {
+      if (control.type === "radio") control.checked = control.value === value;
+      else if (control.type === "checkbox") control.checked = value === "on";
+      else if (control.value === value) continue;
+      else control.value = value;
+      control.dispatchEvent(new Event("change", { bubbles: true }));
+    }
+  }
 }
 
 /** Show the settings that hold the word; folds open while there is one. */
@@ -65,6 +78,8 @@ document.addEventListener("change", (event) => { if (event.target.closest("[data
 document.addEventListener("click", (event) => {
   const button = event.target.closest("[data-reset]");
   if (button) reset(button.closest(".setting"));
+  const suggestion = event.target.closest("[data-fill]");
+  if (suggestion) fill(JSON.parse(suggestion.dataset.fill));
 });
 document.addEventListener("htmx:load", (event) => {
   for (const preset of document.querySelectorAll("#plan [data-placeholder]")) {

@@ -1,0 +1,61 @@
+"""What a training will hold in memory, as the engine plans it, and whether it may start so."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mlxplatform.core.env import env
+from registry.models import ModelVersion
+from training import asks
+from training.engine import SCHEMA
+from training.engine.config import TrainSettings
+from training.engine.errors import Problem
+from training.models import DatasetVersion
+
+FRESH = 30.0  # seconds: what others hold changes
+KNOWN = 600.0  # seconds for which an answer that somebody saw may refuse a start
+GIB = 1 << 30
+
+
+def question(settings: TrainSettings, model: ModelVersion, data: DatasetVersion) -> dict[str, Any]:
+    """The ``config.json`` of the training, as the engine is asked about it."""
+    return {
+        **settings.model_dump(mode="json"),
+        "schema": SCHEMA,
+        "model": str(model.folder),
+        "data": str(data.folder),
+        "data_format": data.data_format,
+        "kernel_cache": str(env().folder("cache") / "kernels"),
+    }
+
+
+def ask(settings: TrainSettings, model: ModelVersion, data: DatasetVersion, *, measure: bool = False) -> dict[str, Any]:
+    """The plan: ``lines``, ``total``, ``limit``, ``fits``, ``calibration``, ``suggestions``; bytes.
+
+    ``measure``: compute one update in a process of its own, and give the ``measured`` peak and the plan's ``error``.
+    Raises Invalid, TooMuch, AskFailed.
+    """
+    asked = {"training": question(settings, model, data)}
+    if measure:
+        return asks.ask("memory", {**asked, "measure": True}, fresh=FRESH, memory=None)
+    return asks.ask("memory", asked, fresh=FRESH)
+
+
+def problems(settings: TrainSettings, model: ModelVersion, data: DatasetVersion) -> list[Problem]:
+    """Why this training should not start, as far as its plan was asked for in the last minutes; nothing otherwise.
+
+    Only what is known already: a start does not wait for the engine.
+    """
+    known = asks.kept("memory", {"training": question(settings, model, data)}, fresh=KNOWN)
+    if known is None or known["fits"]:
+        return []
+    first = next((s["label"] for s in known["suggestions"] if s["fits"]), "")
+    needed, free = known["total"] / GIB, known["limit"] / GIB
+    return [
+        Problem(
+            ("force_memory",),
+            "memory.does_not_fit",
+            f"It would need about {needed:.2f} GiB of memory, and {free:.2f} GiB are free.",
+            f"{first}. Or start it all the same with force_memory." if first else "Start it with force_memory to try.",
+        )
+    ]
