@@ -49,16 +49,6 @@ def test_engine(house, undisturbed):
     assert [state for state, _ in house.attempts(job)] == ["lost", "succeeded"]
 
 
-def test_a_rank_of_two(house):
-    house.serve()
-    whole, job = house.add_job(ranks=2), house.add_job(ranks=2)
-    house.wait_end(whole)
-    house.wait_step(job, 24)
-    house.kill("rank")
-    succeeded_like(house, job, house.weights(whole))
-    assert [state for state, _ in house.attempts(job)] == ["lost", "succeeded"]
-
-
 def test_worker(house, undisturbed):
     house.serve()
     job = house.add_job()
@@ -116,3 +106,13 @@ def test_everything_at_once(house, undisturbed):
 def test_the_registered_file_is_the_checkpoints(house, undisturbed):
     found = [hashlib.sha256(p.read_bytes()).hexdigest() for p in house.home.glob("models/*/adapters.safetensors")]
     assert found and set(found) == {undisturbed}
+
+
+def test_a_rank_of_two(house):
+    house.serve()
+    whole, job = house.add_job(ranks=2), house.add_job(ranks=2)
+    house.wait_end(whole)
+    house.wait_step(job, 24)
+    house.kill("rank")
+    succeeded_like(house, job, house.weights(whole))
+    assert [state for state, _ in house.attempts(job)] == ["lost", "succeeded"]
