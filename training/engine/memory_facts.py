@@ -13,12 +13,12 @@ import mlx.optimizers as mo
 from mlx import nn
 from mlx.utils import tree_flatten
 
-from training.engine import adapters, heads, losses, models, optim, segments
+from training.engine import adapters, heads, losses, memory_plan, models, optim, segments
 from training.engine.catalog.adapters import Dora
 from training.engine.config import TrainConfig
 from training.engine.device import Device
 from training.engine.layouts import Batch, Slots, round_up
-from training.engine.memory_plan import LOGITS_ARRAYS, LOGITS_ARRAYS_CPU, Block, Facts, Layout, Work
+from training.engine.memory_plan import Block, Facts, Layout, Work
 from training.engine.segments import ByRow, BySlot
 
 GATED = 2  # more arrays of an MLP's inner size that its activation function leaves behind
@@ -59,24 +59,33 @@ def of(model: nn.Module, optimizer: mo.Optimizer, about: dict[str, Any], config:
         blocks=_blocks(model, config, text, hidden, keys),
         cached_numbers=2 * keys * len(model.layers),
         chunk=chunk if head_is_apart else 0,
-        logits_arrays=LOGITS_ARRAYS_CPU if device.is_cpu else LOGITS_ARRAYS,
+        logits_arrays=memory_plan.LOGITS_ARRAYS_CPU if device.is_cpu else memory_plan.LOGITS_ARRAYS,
+        kept=1.0 if device.is_cpu else memory_plan.KEPT_GPU,
+        again=memory_plan.AGAIN if device.is_cpu else memory_plan.AGAIN_GPU,
     )
+
+
+def largest_rows(lengths: Iterable[int], config: TrainConfig, ranks: int = 1) -> list[int]:
+    """Tokens of the rows of the largest micro-batch that ``lengths`` can make, the longest first."""
+    ordered = sorted((int(n) for n in lengths), reverse=True) or [config.max_seq_length]
+    if not config.batch_tokens:
+        return ordered[: max(1, -(-config.batch_size // ranks))]
+    # One token stays free, as in batches.ByTokens.
+    full, rest = divmod(-(-config.batch_tokens // ranks) - 1, ordered[0])
+    return [ordered[0]] * full + [rest] * (rest > 0) if full else ordered[:1]
 
 
 def work_of_rows(lengths: Iterable[int], config: TrainConfig, layout: str, ranks: int) -> Work:
     """The largest micro-batch that rows of these ``lengths`` can make for one of ``ranks`` processes."""
-    ordered = sorted((int(n) for n in lengths), reverse=True) or [config.max_seq_length]
-    longest = ordered[0]
-    if config.batch_tokens:
-        budget = -(-config.batch_tokens // ranks)
-        rows = [longest] * max(1, budget // longest)
-    else:
-        rows = ordered[: max(1, -(-config.batch_size // ranks))]
+    rows = largest_rows(lengths, config, ranks)
+    longest = rows[0]
     if layout == "flat":
         return Work.of_rows(rows, segments.STEP)
     if layout == "padded":
         return Work.of_places(len(rows), longest)
-    width, tokens = round_up(longest), max(round_up(sum(rows) + 1), config.batch_tokens or 0)
+    width, tokens = round_up(longest), round_up(sum(rows) + 1)
+    if config.batch_tokens and sum(rows) < config.batch_tokens:
+        tokens = config.batch_tokens
     places = Slots(len(rows), config.batch_tokens).count(len(rows), width, sum(rows))
     return Work.of_places(places, width, tokens)
 

@@ -2,7 +2,7 @@
 
 The peak is what is held all the time plus the largest moment: the loss of a micro-batch or its backward pass, the
 update, or an answer to a sample prompt. What blocks keep for the backward pass was fitted to measured peaks
-(docs/benchmarks.md); what is left of an error is learnt on the machine itself (``calibration.py``).
+(docs/lab-log.md); what is left of an error is learnt on the machine itself (``calibration.py``).
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ MIB = 1 << 20
 PROGRAM = 300 * MIB  # Python, MLX, tokenizer and rows, measured
 FLOAT = 4  # bytes of a gradient's number
 #: In blocks' worth: temporaries beside all that is kept; what a block takes that is computed again.
-PASSING, AGAIN = 1.0, 2.8
+PASSING, AGAIN, AGAIN_GPU = 1.0, 2.8, 9.5
+KEPT_GPU = 1.65  # a compiled step keeps more than one that runs as it reads
 INPUTS_AGAIN = 1.45  # arrays of the hidden size that a block leaves behind when it is computed again
 SCORES_AGAIN, SCORES_PASSING = 3, 10  # arrays of attention's scores then: of all rows, and of one row on the way
 #: Arrays of a chunk's size that are there at once. A CPU takes an exponential in many small steps.
@@ -61,6 +62,10 @@ class Facts:
     """Numbers of the logits that are made at once; 0: all of them."""
     logits_arrays: int = LOGITS_ARRAYS
     """Arrays of that many numbers that are there at once."""
+    kept: float = 1.0
+    """How much more than :attr:`Block.numbers` blocks keep on this device."""
+    again: float = AGAIN
+    """Blocks' worth that one takes which is computed again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,14 +229,14 @@ def _kept(facts: Facts, work: Work, again: bool) -> list[Line]:
     if not again:
         text = f"What {len(kept)} blocks keep of {work.tokens} tokens for the backward pass."
         return [
-            Line("activations", int(each * (sum(kept) + PASSING * largest)), "step", text),
+            Line("activations", int(each * facts.kept * (sum(kept) + PASSING * largest)), "step", text),
             Line("attention", scores * (len(kept) + 1), "step", looks),
         ]
     on_the_way = SCORES_PASSING * facts.heads * work.scores_of_row * facts.number
     inputs = int(each * INPUTS_AGAIN * facts.hidden * len(kept))
     return [
         Line("activations", inputs, "step", f"The inputs of {len(kept)} blocks, for {work.tokens} tokens."),
-        Line("recomputed", int(each * AGAIN * largest), "backward", "One block's activations, computed again."),
+        Line("recomputed", int(each * facts.again * largest), "backward", "One block's activations, computed again."),
         Line("attention", SCORES_AGAIN * scores + on_the_way, "backward", looks),
     ]
 

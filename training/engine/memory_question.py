@@ -142,9 +142,11 @@ def measure(config: TrainConfig, machine: Device, rows: list[Encoded]) -> int:
     optimizer.init(loaded.model.trainable_parameters())
     compiled = not machine.is_cpu
     steps = Steps(loaded.model, method, optimizer, longest=config.max_grad_norm, seam=None, compiled=compiled)
-    count = max(1, config.batch_tokens // len(rows[0].ids)) if config.batch_tokens else config.batch_size
-    largest = [rows[0]] * count if config.batch_tokens else rows[:count]
-    batch = layout.lay(largest)
+    lengths = memory_facts.largest_rows([len(row.ids) for row in rows], config)
+    # With a budget of tokens one row stands for all of them, the last one cut.
+    whole = rows[:1] * len(lengths) if config.batch_tokens else rows
+    cut = [Encoded(row.ids[:n], row.trained[:n], row.cut) for row, n in zip(whole, lengths, strict=False)]
+    batch = layout.lay(cut)
     loaded.model.train()
     mx.eval(optimizer.state)
     mx.reset_peak_memory()
