@@ -110,19 +110,22 @@ def test_a_training_saves_and_goes_on_later(tiny_llama: Path, tmp_path: Path, mo
     runs.assert_same(tmp_path / "a", tmp_path / "b", 6)
 
 
-def test_the_journal_holds_plan_and_measurement(tiny_llama: Path, tmp_path: Path) -> None:
+def test_the_journal_holds_plan_and_measurement(
+    tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory_watch, "WORTH", 1 << 20)  # the tiny model's step is small
     data = runs.data(tmp_path / "data", train=[runs.chat(f"Of {i}?", f"It is {i} " * 60) for i in range(12)])
-    asked = runs.request(tiny_llama, data, batch_size=12, max_seq_length=512, kernel_cache=str(tmp_path / "kernels"))
+    asked = runs.request(tiny_llama, data, iters=2, batch_size=4, kernel_cache=str(tmp_path / "kernels"))
     for name in ("a", "b"):
         assert runs.run(tmp_path / name, asked) == Exit.FINISHED
     plan, first = (e.fields for e in runs.events(tmp_path / "a") if e.event == "memory")
     assert plan["total"] == pytest.approx(first["planned"] + PROGRAM, rel=0.1)
-    assert abs(first["error"]) < 0.35
+    assert abs(first["error"]) < 0.5
     again = next(e.fields for e in runs.events(tmp_path / "b") if e.event == "memory")
     assert again["calibration"]["runs"] == 1
     second = [e.fields for e in runs.events(tmp_path / "b") if e.event == "memory"][1]
     assert abs(second["error"]) < 0.15  # the same rows; how far MLX runs ahead varies
-    assert runs.points(tmp_path / "a", "peak_memory_gb")[6] >= first["measured"] / GIB
+    assert runs.points(tmp_path / "a", "peak_memory_gb")[2] >= first["measured"] / GIB
 
 
 def test_a_look_is_cheap() -> None:
