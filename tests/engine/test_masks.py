@@ -130,6 +130,30 @@ def test_pair_is_one_question_and_one_answer(tok: Tokenizer) -> None:
     assert pair == masks.encode({"messages": [U, A]}, tok)
 
 
+def test_answer_is_the_last_turn_of_its_conversation(tok: Tokenizer) -> None:
+    assert masks.answer([S, U, A, U2], A2["content"], tok) == masks.encode(TALK, tok, "last")
+
+
+def test_prompt_is_what_stands_before_every_answer(tok: Tokenizer) -> None:
+    ids = masks.prompt([S, U], tok)
+    for text in ("yes", "no, not at all"):
+        whole = masks.answer([S, U], text, tok)
+        assert whole.ids[: len(ids)] == ids
+        assert not any(whole.trained[: len(ids)]) and all(whole.trained[len(ids) : len(ids) + 2])
+
+
+def test_answer_is_cut_at_its_end(tok: Tokenizer) -> None:
+    whole, cut = masks.answer([U], "the answer", tok), masks.answer([U], "the answer", tok, 20)
+    assert cut.ids == whole.ids[:20] and cut.cut == len(whole.ids) - 20
+
+
+def test_prompt_and_answer_without_a_template_are_plain_text(tmp_path: Path) -> None:
+    plain = words(tmp_path, None)
+    assert plain.decode(masks.prompt([S, U], plain)) == "be kind\n\nhi"
+    found = masks.answer([U], " yes", plain)
+    assert found == masks.encode({"prompt": "hi", "completion": " yes"}, plain)
+
+
 def test_cut_row(tok: Tokenizer) -> None:
     whole = masks.encode(TALK, tok)
     cut = masks.encode(TALK, tok, "assistant", 40)

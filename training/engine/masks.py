@@ -90,6 +90,35 @@ def encode(row: dict[str, Any], tokenizer: Words, train_on: TrainOn = "assistant
     return shortened(Encoded(ids, trained, 0), max_seq_length)
 
 
+def answer(row_prompt: list[dict[str, Any]], text: str, tokenizer: Words, max_seq_length: int = 0) -> Encoded:
+    """``text`` as the assistant's answer to the turns ``row_prompt``; only the answer is trained.
+
+    One call for every answer of a preference or KTO row, so that all its answers stand behind the same
+    prompt. Without a chat template the turns are plain text with the answer right behind it, as in a
+    row of prompt and completion. Raises as :func:`encode`.
+    """
+    if tokenizer.has_chat_template:
+        turns = [*row_prompt, {"role": "assistant", "content": text}]
+        return encode({"messages": turns}, tokenizer, "last", max_seq_length)
+    return encode({"prompt": _joined(row_prompt), "completion": text}, tokenizer, "last", max_seq_length)
+
+
+def prompt(row_prompt: list[dict[str, Any]], tokenizer: Words) -> list[int]:
+    """The ids of ``row_prompt`` up to the place where the model begins to write its answer.
+
+    With the header of the answer (the generation prompt) where there is a chat template, else the plain
+    text of the turns behind the family's own first token. Raises DataError data.template_refused.
+    """
+    if tokenizer.has_chat_template:
+        return tokenizer.offsets(tokenizer.render(row_prompt, add_generation_prompt=True))[0]
+    return tokenizer.prefix() + tokenizer.offsets(_joined(row_prompt))[0]
+
+
+def _joined(turns: list[dict[str, Any]]) -> str:
+    """The texts of ``turns`` for a model that knows no turns."""
+    return "\n\n".join(str(turn["content"]) for turn in turns)
+
+
 def shortened(whole: Encoded, max_seq_length: int) -> Encoded:
     """``whole`` without what stands behind ``max_seq_length`` tokens; 0 keeps all."""
     keep = max_seq_length or len(whole.ids)
