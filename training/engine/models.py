@@ -7,7 +7,7 @@ once, because quantised matrix products run at about 2 GFLOP/s there and float32
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,7 +88,7 @@ def open_unread(folder: Path, dtype: str, device: Device) -> Loaded:
     wanted = _DTYPES.get(dtype) or (mx.float32 if device.is_cpu else None)
     if device.is_cpu:
         assert wanted is not None
-        _dequantize(model, wanted)
+        unpack(model, None, wanted)
     if wanted is not None:
         model.set_dtype(wanted)
     return Loaded(model, config, any(True for _ in _quantized(model)), _own_dtype(model), parameters)
@@ -226,8 +226,11 @@ def _quantized(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
             yield name, module
 
 
-def _dequantize(model: nn.Module, dtype: mx.Dtype) -> None:
-    """Replace packed layers by plain ones; nothing is computed yet."""
+def unpack(model: nn.Module, names: Container[str] | None, dtype: mx.Dtype) -> None:
+    """Replace the packed layers at ``names`` (None: all) by plain ones of ``dtype``; nothing is computed yet.
+
+    Raises ModelError ``model.quantization_unknown``.
+    """
     switches = mlx_models.submodule("models.switch_layers")
     plain = {
         nn.QuantizedLinear: nn.Linear,
@@ -236,6 +239,8 @@ def _dequantize(model: nn.Module, dtype: mx.Dtype) -> None:
     }
     replaced = []
     for name, module in _quantized(model):
+        if names is not None and name not in names:
+            continue
         kind = plain.get(type(module))
         if kind is None:
             raise ModelError(
