@@ -20,6 +20,7 @@ from training.engine.catalog.rows import Catalog, Settings, setting
 from training.engine.catalog.schedules import SCHEDULES
 from training.engine.errors import ConfigError, Problem
 from training.engine.hostfile import HOST_NAME
+from training.engine.places import Place
 
 MAX_CONFIG = 1 << 20  # bytes
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -107,6 +108,14 @@ class TrainSettings(BaseModel):
     max_seq_length: int = setting(
         1024, "Sequence length", "Longer rows are cut here.", level="adjust", ge=8, le=1 << 20, unit="tokens"
     )
+    neftune_noise_alpha: float = setting(
+        0.0,
+        "NEFTune noise",
+        "Noise on the embeddings in training, against learning rows by heart: uniform within alpha / sqrt(tokens of "
+        "the row * hidden size). 5 is usual for chats; 0 switches it off.",
+        ge=0,
+        le=1000,
+    )
     max_grad_norm: float = setting(
         1.0, "Gradient clipping", "Longest gradient that is used unshortened; 0 switches it off.", ge=0, le=1e6
     )
@@ -185,6 +194,14 @@ class TrainSettings(BaseModel):
             raise ValueError("give either epochs or iters, not both")
         return value
 
+    @field_validator("cache_activations")
+    @classmethod
+    def _noise_comes_first(cls, value: bool, info: ValidationInfo) -> bool:
+        """Noise is new at every step, so what lies above it is nothing to keep."""
+        if value and info.data.get("neftune_noise_alpha"):
+            raise ValueError("activations cannot be cached with NEFTune noise on the embeddings; set one of them to 0")
+        return value
+
     @field_validator("hosts")
     @classmethod
     def _even_hosts(cls, value: list[str], info: ValidationInfo) -> list[str]:
@@ -202,11 +219,19 @@ class TrainConfig(TrainSettings):
 
     schema_version: Literal[1] = Field(1, alias="schema")
     model: Path = Field(description="Folder of the base model: config.json, tokenizer, safetensors.")
+    adapter_path: Path | None = Field(
+        None, description="Folder of an earlier adapter: the training starts from model and adapter together."
+    )
     data: Path = Field(description="Folder with train.jsonl and, where there are any, valid.jsonl and test.jsonl.")
     data_format: str = Field("", description="Name of a row format; recognised from the rows if empty.")
     kernel_cache: Path | None = Field(None, description="Folder for compiled kernels.")
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True)
+
+    @property
+    def place(self) -> Place:
+        """The model that the training starts from."""
+        return Place(model=self.model, adapter=self.adapter_path)
 
 
 def check(model: type[ModelT], raw: Any) -> ModelT:

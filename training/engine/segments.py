@@ -105,6 +105,11 @@ def cut(cuts: Cuts | None) -> Iterator[None]:
         _now = before
 
 
+def current() -> Cuts | None:
+    """Where attention is cut now; None: nowhere."""
+    return _now
+
+
 def _moved(x: mx.array, there: mx.array, back: mx.array) -> mx.array:
     """Rows ``there`` of ``x`` (n, size). ``back`` undoes it, so the gradient is a gather, too: no atomic sums."""
     made: Any = _gathered(x, there, back)

@@ -13,16 +13,18 @@ from typing import Any
 
 import mlx.core as mx
 
-from training.engine import adapters, batches, blas, device, layouts, memory_facts, models, token_cache
+from training.engine import adapters, batches, blas, device, layouts, memory_facts, places, token_cache
 from training.engine.batches import Rows
 from training.engine.catalog.methods import METHODS
 from training.engine.config import TrainConfig
 from training.engine.device import Device
 from training.engine.distributed import Group
 from training.engine.errors import DataError, ModelError
+from training.engine.fuse import load_place
 from training.engine.layouts import Layout
 from training.engine.memory_watch import MemoryWatch
 from training.engine.methods.method import Method
+from training.engine.neftune import add_noise
 from training.engine.recompute import recompute_blocks
 from training.engine.samples import Sampler
 from training.engine.session import Session
@@ -43,13 +45,15 @@ def run(config: TrainConfig, session: Session, group: Group | None = None) -> di
     group = group or Group(session)
     machine = _set_up(config, session, group)
     tokenizer = load_tokenizer(config.model)
-    loaded = models.load(config.model, config.dtype, machine)
+    loaded = load_place(config.place, config.dtype, machine).loaded
     mx.random.seed(config.seed)
     adapters.apply(loaded.model, config.adapter, quantized=bool(loaded.config.get("quantization")))
     if machine.backend == "cuda":
         unpack_for_products(loaded.model)
     if config.grad_checkpoint:
         recompute_blocks(loaded.model)
+    if config.neftune_noise_alpha:
+        add_noise(loaded.model, config.neftune_noise_alpha)
     room = config.batch_tokens and group.room(config.batch_tokens, config.max_seq_length)
     layout, why = layouts.choose(loaded.model, group.room(config.batch_size), room, is_cpu=machine.is_cpu)
     if why:
@@ -102,11 +106,14 @@ def identity(config: TrainConfig, layout: Layout) -> dict[str, str]:
     """Digests of what must stay the same for a checkpoint to fit: model, data, adapter and order of rows."""
     order = {name: getattr(config, name) for name in ("batch_size", "batch_tokens", "seed", "max_seq_length")}
     order["sorts"] = layout.sorts
+    if config.neftune_noise_alpha:
+        order["neftune_noise_alpha"] = config.neftune_noise_alpha
     asked = config.model_dump(mode="json", include={"adapter", "method", "optimizer", "lr_schedule", "dtype"})
     files = [*(config.model / name for name in MODEL_FILES), *sorted(config.model.glob("*.safetensors"))]
+    start = places.adapter_digest(config.adapter_path).encode() if config.adapter_path is not None else b""
     return {
         # Two models of one architecture have the same config.json, so the weights' files count, too.
-        "model": _digest(b"".join(p.name.encode() + _tail(p) for p in files)),
+        "model": _digest(b"".join(p.name.encode() + _tail(p) for p in files) + start),
         "data": _digest(b"".join(_tail(config.data / f"{name}.jsonl") for name in SPLITS)),
         "settings": _digest(json.dumps({**asked, **order}, sort_keys=True).encode()),
     }
