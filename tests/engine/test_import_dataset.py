@@ -74,6 +74,27 @@ def test_equal_rows_stay_on_one_side(tmp_path: Path) -> None:
     assert not sides[0] & sides[1]
 
 
+def test_answers_to_one_prompt_stay_on_one_side(tmp_path: Path) -> None:
+    judged = [{"prompt": f"q{n // 4}", "completion": f"a{n}", "label": n % 2} for n in range(400)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in judged))
+    found = imported(tmp_path / "a.jsonl", tmp_path / "data", valid_share=0.2, test_share=0.1)
+    assert (found["data_format"], found["rows"]) == ("kto", {"train": 280, "valid": 80, "test": 40})
+    sides = [{row["prompt"][0]["content"] for row in rows(found, split)} for split in found["rows"]]
+    assert not sides[0] & sides[1] and not sides[0] & sides[2] and not sides[1] & sides[2]
+
+
+def test_pairs_in_parquet(tmp_path: Path) -> None:
+    turns = [[{"role": "user", "content": f"q{n}"}, {"role": "assistant", "content": f"a{n}"}] for n in range(20)]
+    worse = [[pair[0], {"role": "assistant", "content": "no"}] for pair in turns]
+    columns = {"chosen": turns, "rejected": worse, "score_chosen": [1.5] * 20, "score_rejected": [1.0] * 20}
+    pa.parquet.write_table(pa.table(columns), tmp_path / "a.parquet")
+    found = imported(tmp_path / "a.parquet", tmp_path / "data", valid_share=0)
+    assert found["report"]["answers"] == {"pairs": 20, "rated": 20, "mean_margin": 0.5, "chosen_longer": 0.5}
+    assert rows(found, "train")[3] == {
+        "prompt": [{"role": "user", "content": "q3"}], "chosen": "a3", "rejected": "no", "margin": 0.5,
+    }  # fmt: skip
+
+
 def test_given_splits_are_kept(tmp_path: Path) -> None:
     write(tmp_path / "train.jsonl", range(50))
     write(tmp_path / "validation.jsonl", range(50, 60))

@@ -63,6 +63,36 @@ def test_good_file(tmp_path: Path) -> None:
     json.dumps(found, allow_nan=False)
 
 
+def test_pairs_with_planted_faults(tmp_path: Path) -> None:
+    pairs = [{"prompt": f"q{n}", "chosen": "good", "rejected": "bad", "margin": n} for n in range(1, 61)]
+    pairs[10]["rejected"] = "good"
+    pairs[20] |= {"chosen": "", "margin": "much"}
+    pairs[30] = {"prompt": "q", "chosen": [{"role": "user", "content": "x"}], "rejected": "y"}
+    pairs[40] = pairs[0]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    found = report(tmp_path / "a.jsonl")
+    assert [(p["line"], p["code"], p["loc"]) for p in found["problems"]] == [
+        (11, "data.same_answers", ["rejected"]),
+        (21, "data.empty", ["chosen"]),
+        (21, "data.bad_number", ["margin"]),
+        (31, "data.last_turn", ["chosen", 0]),
+        (41, "data.duplicate", []),
+    ]
+    assert found["why"] == "Reads as preference, because it has the columns `chosen` and `rejected`."
+    assert found["answers"]["pairs"] == found["answers"]["rated"] == 57
+    assert found["samples"][0]["row"] == {
+        "prompt": [{"role": "user", "content": "q1"}], "chosen": "good", "rejected": "bad", "margin": 1.0,
+    }  # fmt: skip
+
+
+def test_csv_of_judged_answers(tmp_path: Path) -> None:
+    lines = [f"q{n},a{n},{'True' if n % 4 else '0'}" for n in range(80)]
+    (tmp_path / "a.csv").write_text("\n".join(["prompt,completion,label", *lines, "q,a,maybe"]) + "\n")
+    found = report(tmp_path / "a.csv")
+    assert (found["data_format"], found["counts"]) == ("kto", {"data.bad_label": 1})
+    assert found["answers"] == {"judged": 80, "good_share": 0.75}
+
+
 def test_csv_lines_are_those_of_the_file(tmp_path: Path) -> None:
     with open(tmp_path / "a.csv", "w", newline="") as file:
         writer = csv.writer(file)

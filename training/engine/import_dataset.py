@@ -2,12 +2,14 @@
 
 One pass reads, judges and normalises; rows without a split of their own then get one by the hash of
 their content and the seed, so that a row's split does not depend on where it stood, and equal rows
-never lie on both sides.
+never lie on both sides. Of rows that are compared or judged the prompt alone is hashed: other answers
+to the same prompt would give away what a test asks.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 from array import array
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -21,7 +23,7 @@ from training.engine.errors import DataError
 from training.engine.imports import FileSource, HubDataSource, ImportDatasetConfig, PythonDocsSource
 from training.engine.report import Reporter, Silent
 from training.engine.sources import POOL, SPLITS, Part, find, read_parts
-from training.engine.validate import Report, examined
+from training.engine.validate import Report, dump, examined
 from training.engine.version_folder import Draft, storage_error, write_line
 
 MAX_PROBLEMS = 50  # of each kind, listed in the refusal
@@ -158,7 +160,10 @@ def thresholds(keys: array[int], test_share: float, valid_share: float) -> tuple
 
 
 def _key(line: bytes, seed: int) -> int:
-    digest = hashlib.blake2b(line.rstrip(b"\n"), digest_size=8, salt=seed.to_bytes(8, "big")).digest()
+    line = line.rstrip(b"\n")
+    if line.startswith(b'{"prompt":['):  # only rows whose answer stands apart have their prompt as turns
+        line = dump({"prompt": json.loads(line)["prompt"]})
+    digest = hashlib.blake2b(line, digest_size=8, salt=seed.to_bytes(8, "big")).digest()
     return int.from_bytes(digest)
 
 

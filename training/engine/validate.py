@@ -21,6 +21,7 @@ from training.engine.errors import DataError, Problem
 from training.engine.imports import ValidateConfig
 from training.engine.report import Reporter
 from training.engine.sources import Part, find, read_parts
+from training.engine.tally import Tally, characters
 
 MAX_ROW = 1 << 20  # bytes of one row in the normal form
 MAX_FINGERPRINTS = 1_000_000
@@ -70,6 +71,7 @@ class Report:
     longest: int = 0
     shortest: int = 0
     lengths: Counter[int] = field(default_factory=Counter)
+    tally: Tally = field(default_factory=Tally)
     complete: bool = True
 
     def note(self, finding: Finding) -> None:
@@ -118,6 +120,7 @@ class Report:
                 "mean": round(self.characters / self.good, 1) if self.good else 0,
                 "histogram": sorted([edge, rows] for edge, rows in self.lengths.items()),
             },
+            "answers": self.tally.as_dict(),
             "complete": self.complete,
         }  # fmt: skip
 
@@ -146,7 +149,8 @@ class Examiner:
             return None
         if len(report.samples) < SAMPLES:
             report.samples.append({"line": record.line, "file": part.name, "row": _shortened(normal)})
-        report.measure(_characters(normal))
+        report.measure(characters(normal))
+        report.tally.add(normal)
         report.splits[part.split] += 1
         self._compare(part, record.line, line)
         return line
@@ -304,17 +308,10 @@ def run(config: ValidateConfig, say: Reporter | None = None) -> dict[str, Any]:
     return examine(find(config.path), config.data_format, config.max_problems, config.max_rows, say).as_dict()
 
 
-def _characters(row: dict[str, Any]) -> int:
-    """Characters of the texts in a normal row."""
-    if "messages" in row:
-        return sum(len(message["content"]) for message in row["messages"])
-    return sum(map(len, row.values()))
-
-
 def _shortened(value: Any) -> Any:
     """A sample that is fit for a page: long texts are cut."""
     if isinstance(value, str):
         return value if len(value) <= _SAMPLE_TEXT else value[:_SAMPLE_TEXT] + "…"
     if isinstance(value, dict):
         return {key: _shortened(item) for key, item in value.items()}
-    return [_shortened(item) for item in value[:20]]
+    return [_shortened(item) for item in value[:20]] if isinstance(value, list) else value

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 from training.engine.catalog.rows import Table
 from training.engine.errors import DataError, Problem
-from training.engine.formats import alpaca, chat, completion, sharegpt, text
+from training.engine.formats import alpaca, chat, completion, kto, preference, prompts, sharegpt, text
+
+#: What the rows of a format can teach: answers to imitate, pairs to choose between, judged answers, or
+#: only questions. A method names the families that it can learn from.
+Family = Literal["sft", "preference", "kto", "prompts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +26,7 @@ class Format:
     columns: tuple[str, ...]
     example: dict[str, Any]
     module: ModuleType
+    family: Family = "sft"
 
     def recognise(self, row: Mapping[str, Any]) -> str:
         """Half a sentence why ``row`` looks like this format, or ""."""
@@ -56,8 +61,29 @@ class Formats(Table[Format]):
 _Q, _A = "What is the capital of France?", "Paris."
 _TURNS = ("messages", "conversations", "conversation", "tools")
 
+_ASKED = [{"role": "user", "content": _Q}]
+
+# Rows of the first two also have the columns of later ones, so they are tried first.
 FORMATS = Formats(
     "format",
+    Format(
+        "preference",
+        "Preference",
+        "A prompt with a chosen and a rejected answer, perhaps a margin.",
+        preference.COLUMNS,
+        {"prompt": _ASKED, "chosen": _A, "rejected": "It is Lyon."},
+        preference,
+        "preference",
+    ),
+    Format(
+        "kto",
+        "KTO",
+        "A prompt, an answer, and whether it is good.",
+        kto.COLUMNS,
+        {"prompt": _ASKED, "completion": _A, "label": True},
+        kto,
+        "kto",
+    ),
     Format(
         "chat",
         "Chat",
@@ -81,6 +107,15 @@ FORMATS = Formats(
         ("instruction", "input", "output", "system", "history"),
         {"instruction": _Q, "input": "", "output": _A},
         alpaca,
+    ),
+    Format(
+        "prompts",
+        "Prompts",
+        "Questions alone, perhaps with a reference answer to check against.",
+        prompts.COLUMNS,
+        {"prompt": _ASKED, "answer": "Paris"},
+        prompts,
+        "prompts",
     ),
     Format(
         "completion",

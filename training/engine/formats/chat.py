@@ -8,8 +8,7 @@ from typing import Any
 from training.engine.errors import Problem
 from training.engine.formats import rules
 
-_ROLES = {role: role for role in rules.ROLES} | {"developer": "system", "function": "tool"}
-SHAPE = rules.Shape(("messages", "conversations", "conversation"), "role", "content", _ROLES)
+SHAPE = rules.Shape(("messages", "conversations", "conversation"), "role", "content", rules.CHAT_ROLES)
 
 
 def recognise(row: Mapping[str, Any]) -> str:

@@ -11,6 +11,20 @@ from training.engine.errors import Problem
 Loc = tuple[str | int, ...]
 Message = dict[str, str]
 ROLES = ("system", "user", "assistant", "tool")
+#: The words that chat rows and ShareGPT rows have for the roles.
+CHAT_ROLES = {role: role for role in ROLES} | {"developer": "system", "function": "tool"}
+SHAREGPT_ROLES = {
+    "human": "user",
+    "gpt": "assistant",
+    "system": "system",
+    "tool": "tool",
+    "user": "user",
+    "assistant": "assistant",
+    "chatgpt": "assistant",
+    "model": "assistant",
+    "bot": "assistant",
+    "observation": "tool",
+}
 MAX_TURNS = 4096
 
 
@@ -97,24 +111,40 @@ def column_of(row: Mapping[str, Any], columns: tuple[str, ...], *keys: str) -> s
 
 def conversation(check: Check, row: Mapping[str, Any], shape: Shape) -> list[Message]:
     """The turns of ``row`` as messages, with every problem noted in ``check``."""
-    columns, role_key, text_key, _ = shape
+    columns, role_key = shape.columns, shape.role_key
     column = column_of(row, columns, role_key) or next((c for c in columns if row.get(c) is not None), "")
     if not column:
         check.add((columns[0],), "missing_column", f"The row has no `{columns[0]}`.", "Add it or leave the row out.")
         return []
-    found = turns(row[column])
+    messages = said(check, row[column], column, shape)
+    if not messages:
+        return []
+    no_tools(check, row)
+    if all(message["role"] for message in messages):
+        check_order(check, messages, column)
+    return messages
+
+
+def said(check: Check, value: Any, column: str, shape: Shape) -> list[Message]:
+    """The turns in ``column`` as messages, each judged by itself; [] when there are none."""
+    found = turns(value)
     if found is None:
         check.add(
             (column,),
             "wrong_type",
-            f"`{column}` is {kind(row[column])}, not a list of turns.",
-            f"Write a list of objects with `{role_key}` and `{text_key}`.",
+            f"`{column}` is {kind(value)}, not a list of turns.",
+            f"Write a list of objects with `{shape.role_key}` and `{shape.text_key}`.",
         )
         return []
     if not found or len(found) > MAX_TURNS:
         code, much = ("no_turns", "no turn") if not found else ("too_many_turns", f"{len(found)} turns")
         check.add((column,), code, f"`{column}` holds {much}.", f"A conversation has 2 to {MAX_TURNS} turns.")
         return []
+    return [_turn(check, turn, (column, i), shape) for i, turn in enumerate(found)]
+
+
+def no_tools(check: Check, row: Mapping[str, Any]) -> None:
+    """Declared tools would be lost without a word: note them."""
     if row.get("tools"):
         check.add(
             ("tools",),
@@ -122,10 +152,6 @@ def conversation(check: Check, row: Mapping[str, Any], shape: Shape) -> list[Mes
             "The row declares tools; they would not be trained.",
             "Leave the row out, or write the tools into the system turn.",
         )
-    messages = [_turn(check, turn, (column, i), shape) for i, turn in enumerate(found)]
-    if all(message["role"] for message in messages):
-        check_order(check, messages, column)
-    return messages
 
 
 def _turn(check: Check, turn: Any, loc: Loc, shape: Shape) -> Message:
@@ -181,8 +207,11 @@ def _joined(check: Check, content: Any, loc: Loc) -> Any:
     return "".join(texts)
 
 
-def check_order(check: Check, messages: list[Message], column: str) -> None:
-    """Turns must go system?, user, assistant, (tool, assistant)*, user, …, and end with the assistant."""
+def check_order(check: Check, messages: list[Message], column: str, *, answered: bool = True) -> None:
+    """Turns must go system?, user, assistant, (tool, assistant)*, user, …, and end with the assistant.
+
+    Where the answer stands apart (``answered=False``) they end with what the assistant answers to.
+    """
     before = "start"
     may = {
         "start": ("system", "user"),
@@ -202,7 +231,14 @@ def check_order(check: Check, messages: list[Message], column: str) -> None:
                 f"Expected here: {' or '.join(may[before])}. Merge, reorder or remove turns.",
             )
         before = role
-    if before != "assistant":
+    if not answered and before not in ("user", "tool"):
+        check.add(
+            (column, len(messages) - 1),
+            "last_turn",
+            f"The last turn before the answer is the {before}'s, not the user's.",
+            "A prompt ends with what is to be answered: a turn of the user or a tool.",
+        )
+    elif answered and before != "assistant":
         check.add(
             (column, len(messages) - 1),
             "last_turn",

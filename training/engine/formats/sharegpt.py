@@ -8,19 +8,7 @@ from typing import Any
 from training.engine.errors import Problem
 from training.engine.formats import rules
 
-_ROLES = {
-    "human": "user",
-    "gpt": "assistant",
-    "system": "system",
-    "tool": "tool",
-    "user": "user",
-    "assistant": "assistant",
-    "chatgpt": "assistant",
-    "model": "assistant",
-    "bot": "assistant",
-    "observation": "tool",
-}
-SHAPE = rules.Shape(("conversations", "conversation", "messages"), "from", "value", _ROLES)
+SHAPE = rules.Shape(("conversations", "conversation", "messages"), "from", "value", rules.SHAREGPT_ROLES)
 
 
 def recognise(row: Mapping[str, Any]) -> str:
