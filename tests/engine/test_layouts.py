@@ -13,18 +13,19 @@ from mlx import nn
 from mlx.utils import tree_flatten
 
 from tests.fakes import families
+from tests.engine.examples import one
 from training.engine import layouts, recompute, segments
 from training.engine.catalog.methods import Sft as Settings
 from training.engine.layouts import Batch, Flat, Padded, Slots
-from training.engine.masks import Encoded
+from training.engine.examples import Example
 from training.engine.methods.sft import Sft
 
 LAYOUTS = [Flat(), Slots(4, None), Slots(1, 64), Padded(4)]
 
 
-def encoded(length: int, salt: int) -> Encoded:
+def encoded(length: int, salt: int) -> Example:
     ids = [(7 * i + 11 * salt) % families.VOCABULARY for i in range(length)]
-    return Encoded(ids, [False] + [i % 3 != 2 for i in range(1, length)], 0)
+    return one(ids, [False] + [i % 3 != 2 for i in range(1, length)], 0)
 
 
 ROWS = [encoded(n, i) for i, n in enumerate((9, 2, 14, 5))]
@@ -35,7 +36,7 @@ def result(model: nn.Module, batch: Batch, **settings: Any) -> Result:
     method = Sft(Settings(**settings))
     method.prepare(model)
     with segments.cut(batch.cuts):
-        value, gradients = nn.value_and_grad(model, lambda b: method.loss(model, b))(batch)
+        value, gradients = nn.value_and_grad(model, lambda b: method.loss(model, b)["loss"])(batch)
     return float(value.item()), dict(tree_flatten(gradients))
 
 
@@ -71,8 +72,8 @@ def test_others_are_padded_and_the_reason_is_said(family: str) -> None:
     model.train()
     method = Sft(Settings())
     method.prepare(model)
-    alone = sum(float(method.loss(model, chosen.lay([row])).item()) for row in ROWS)
-    assert float(method.loss(model, chosen.lay(ROWS)).item()) == pytest.approx(alone, rel=1e-5)
+    alone = sum(float(method.loss(model, chosen.lay([row]))["loss"].item()) for row in ROWS)
+    assert float(method.loss(model, chosen.lay(ROWS))["loss"].item()) == pytest.approx(alone, rel=1e-5)
 
 
 @pytest.mark.parametrize("layout", [Flat(), Slots(4, None)], ids=lambda layout: layout.name)
@@ -83,7 +84,7 @@ def test_a_row_never_sees_another(layout: layouts.Layout) -> None:
     def first(other: int) -> mx.array:
         batch = layout.lay([ROWS[0], encoded(30, other)])
         with segments.cut(batch.cuts):
-            return model(batch.ids)[0, : len(ROWS[0].ids)]
+            return model(batch.ids)[0, : ROWS[0].length]
 
     assert mx.array_equal(first(1), first(2))
 
@@ -140,14 +141,14 @@ def test_the_axis_is_as_long_as_the_budget_unless_a_row_is_longer(budget: int | 
 
 
 def test_a_batch_tells_what_it_holds() -> None:
-    batch = Flat().lay([Encoded([5, 6, 7], [False, False, True], 0), Encoded([8, 9], [False, True], 0)])
+    batch = Flat().lay([one([5, 6, 7], [False, False, True], 0), one([8, 9], [False, True], 0)])
     assert batch.ids.tolist() == [[5, 6, 7, 8, 9]]
     assert (batch.at.tolist(), batch.targets.tolist(), batch.row.tolist()) == ([1, 3], [7, 9], [0, 1])
     assert (batch.tokens, batch.total) == (2, 5)
 
 
 def test_padding_is_on_the_right_and_untrained() -> None:
-    batch = Padded().lay([encoded(4, 0), Encoded([1, 2], [False, True], 0)])
+    batch = Padded().lay([encoded(4, 0), one([1, 2], [False, True], 0)])
     assert batch.ids.tolist()[1] == [1, 2, 0, 0]
     assert batch.at.tolist()[-1] == 4
     wide = Padded(4).lay([encoded(4, 0)])
@@ -158,6 +159,6 @@ def test_padding_is_on_the_right_and_untrained() -> None:
 def test_a_batch_without_targets_costs_nothing_and_is_no_nan() -> None:
     model = families.make("llama")
     model.train()
-    loss, gradients = result(model, Flat().lay([Encoded([1, 2, 3], [False] * 3, 0)]))
+    loss, gradients = result(model, Flat().lay([one([1, 2, 3], [False] * 3, 0)]))
     assert loss == 0
     assert all(mx.abs(g).max().item() == 0 for g in gradients.values())

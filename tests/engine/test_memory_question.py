@@ -91,7 +91,7 @@ def test_advice_needs_less_and_keeps_the_update(tiny_llama: Path, data: Path, mo
 
 def test_rows_are_as_long_as_their_tokens(tiny_llama: Path, data: Path) -> None:
     rows = memory_question.longest_rows(check(TrainConfig, runs.request(tiny_llama, data, max_seq_length=100)))
-    assert [len(row.ids) for row in rows[:3]] == [100, 100, 100]
+    assert [row.length for row in rows[:3]] == [100, 100, 100]
 
 
 def test_padding_counts_where_rows_are_padded(tiny_llama: Path, data: Path) -> None:

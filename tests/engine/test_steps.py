@@ -12,15 +12,16 @@ from mlx import nn
 from mlx.utils import tree_flatten
 
 from tests.fakes import families
+from tests.engine.examples import one
 from training.engine import adapters, recompute
 from training.engine.catalog.adapters import ADAPTERS
 from training.engine.catalog.methods import Sft as Settings
 from training.engine.layouts import Slots, choose
-from training.engine.masks import Encoded
+from training.engine.examples import Example
 from training.engine.methods.sft import Sft
 from training.engine.steps import Steps
 
-ROWS = [Encoded([(7 * i + n) % 90 for i in range(n)], [False] + [True] * (n - 1), 0) for n in (9, 30, 5, 12, 21)]
+ROWS = [one([(7 * i + n) % 90 for i in range(n)], [False] + [True] * (n - 1), 0) for n in (9, 30, 5, 12, 21)]
 
 
 @pytest.fixture
@@ -49,9 +50,9 @@ def trained(adapter: str, *, compiled: bool, checkpoint: bool = False) -> tuple[
         one, other = layout.lay(rows), layout.lay(ROWS[3:])
         first, gradients = steps.micro_batch(one, None)
         second, gradients = steps.micro_batch(other, gradients)
-        numbers += [first, second, steps.update(gradients, one.tokens + other.tokens, 1e-2)]
+        numbers += [first["loss"], second["loss"], steps.update(gradients, one.tokens + other.tokens, 1e-2)]
     model.eval()
-    return [*numbers, steps.loss(layout.lay(ROWS[1:3]))], model
+    return [*numbers, steps.terms(layout.lay(ROWS[1:3]))["loss"]], model
 
 
 @pytest.mark.usefixtures("compiling")

@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 
 from tests.engine import runs
+from tests.engine.examples import one
 from training.engine import token_cache
 from training.engine.batches import Rows
 from training.engine.config import TrainConfig, check
 from training.engine.errors import Exit
-from training.engine.masks import Encoded
+from training.engine.examples import Example
 
-ROWS = Rows([Encoded([5, 6, 7], [False, True, True], 2), Encoded([9], [False], 0)], 3, 1)
+ROWS = Rows([one([5, 6, 7], [False, True, True], 2), one([9], [False], 0)], 3, 1)
 
 
 def refuse() -> Rows:

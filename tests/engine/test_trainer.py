@@ -11,6 +11,7 @@ from mlx import nn
 from mlx.utils import tree_flatten
 
 from tests.engine import runs
+from tests.engine.examples import one
 from training.engine import models, segments
 from training.engine.catalog.methods import Sft as Settings
 from training.engine.config import TrainConfig, check
@@ -18,7 +19,7 @@ from training.engine.device import Device
 from training.engine.errors import Exit
 from training.engine.journal import Event
 from training.engine.layouts import Batch, Flat
-from training.engine.masks import Encoded
+from training.engine.examples import Example
 from training.engine.methods.sft import Sft
 from training.engine.trainer import Plan
 
@@ -43,14 +44,14 @@ def test_a_plan_counts_updates() -> None:
     assert plan(100, iters=7, steps_per_eval=3, save_every=5) == (7, 3, 5)
 
 
-ROWS = [Encoded([i + 3 * j for j in range(n)], [False] + [True] * (n - 1), 0) for i, n in enumerate((3, 40, 7, 21))]
+ROWS = [one([i + 3 * j for j in range(n)], [False] + [True] * (n - 1), 0) for i, n in enumerate((3, 40, 7, 21))]
 
 
 def loss(model: nn.Module, batch: Batch) -> tuple[float, dict[str, mx.array]]:
     method = Sft(Settings())
     method.prepare(model)
     with segments.cut(batch.cuts):
-        value, gradients = nn.value_and_grad(model, lambda b: method.loss(model, b))(batch)
+        value, gradients = nn.value_and_grad(model, lambda b: method.loss(model, b)["loss"])(batch)
     return float(value.item()), dict(tree_flatten(gradients))
 
 
@@ -72,7 +73,7 @@ def test_the_order_of_rows_changes_nothing(model: nn.Module) -> None:
 
 
 def test_a_fully_masked_row_adds_nothing(model: nn.Module) -> None:
-    silent = Encoded([9] * 12, [False] * 12, 0)
+    silent = one([9] * 12, [False] * 12, 0)
     assert_close(loss(model, LAYOUT.lay(ROWS)), loss(model, LAYOUT.lay([*ROWS, silent])))
 
 

@@ -7,7 +7,7 @@ numbers: :class:`Cursor`. How the rows of a micro-batch lie in arrays is the lay
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from training.engine.errors import DataError, EngineError
+from training.engine.examples import Example
 from training.engine.layouts import Batch, Layout
-from training.engine.masks import Encoded
 
 #: Rows are sorted by length within windows of so many batches: enough to fill them evenly, few
 #: enough that every epoch mixes rows differently.
@@ -41,7 +41,7 @@ class Cursor:
 class Rows:
     """Encoded rows of one split."""
 
-    rows: list[Encoded]
+    rows: list[Example]
     left_out: int
     """Rows that train nothing."""
     cut: int
@@ -50,20 +50,25 @@ class Rows:
     @property
     def lengths(self) -> Lengths:
         """Tokens of each row."""
-        return np.array([len(row.ids) for row in self.rows], dtype=np.int64)
+        return np.array([row.length for row in self.rows], dtype=np.int64)
 
     @property
     def trained_tokens(self) -> int:
-        """Trained targets of all rows; the first token of a row is never a target."""
-        return sum(sum(row.trained[1:]) for row in self.rows)
+        """Trained targets of all rows."""
+        return sum(row.targets for row in self.rows)
 
 
-def read(path: Path, encode: Callable[[dict[str, Any]], Encoded], tell: Callable[[int], None]) -> Rows:
+def sequence_lengths(rows: Iterable[Example]) -> list[int]:
+    """Tokens of every sequence, the longest first."""
+    return sorted((len(part.ids) for row in rows for part in row.parts), reverse=True)
+
+
+def read(path: Path, encode: Callable[[dict[str, Any]], Example], tell: Callable[[int], None]) -> Rows:
     """The rows of ``path`` (JSON lines), encoded. ``tell`` hears how many are done, now and then.
 
     A missing file reads as no rows: a data set need not have every split.
     """
-    kept: list[Encoded] = []
+    kept: list[Example] = []
     left_out = cut = 0
     if not path.exists():
         return Rows([], 0, 0)
@@ -80,7 +85,7 @@ def read(path: Path, encode: Callable[[dict[str, Any]], Encoded], tell: Callable
                     "data.row", f"Row {n} of {path.name} cannot be read: {error}.", "Import the data set again."
                 ) from error
             cut += row.cut > 0
-            if any(row.trained[1:]):
+            if row.teaches:
                 kept.append(row)
             else:
                 left_out += 1

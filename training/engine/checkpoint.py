@@ -46,8 +46,14 @@ class Position:
     """Summed loss of the half-done update, nats."""
     tokens: int = 0
     """Trained tokens of the half-done update."""
+    units: int = 0
+    """What the half-done update's loss is a mean over: tokens or examples."""
+    sums: dict[str, float] = field(default_factory=dict)
+    """The method's further terms, summed over the half-done update."""
     report_loss: float = 0.0
     report_tokens: int = 0
+    report_units: int = 0
+    report_sums: dict[str, float] = field(default_factory=dict)
     report_seconds: float = 0.0
     report_steps: int = 0
     trained_tokens: int = 0

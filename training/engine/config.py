@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypeVar, U
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from training.engine.catalog.adapters import ADAPTERS
+from training.engine.catalog.method_settings import Other
 from training.engine.catalog.methods import METHODS
 from training.engine.catalog.optimizers import OPTIMIZERS
+from training.engine.catalog.parameter_groups import ParameterGroup
 from training.engine.catalog.rows import Catalog, Settings, setting
 from training.engine.catalog.schedules import SCHEDULES
 from training.engine.errors import ConfigError, Problem
@@ -119,6 +121,21 @@ class TrainSettings(BaseModel):
     max_grad_norm: float = setting(
         1.0, "Gradient clipping", "Longest gradient that is used unshortened; 0 switches it off.", ge=0, le=1e6
     )
+    parameter_groups: list[ParameterGroup] = setting(
+        [],
+        "Parameter groups",
+        "Weights with a rate (lr, times the learning rate) or decay of their own, or frozen; one group in a line, such "
+        "as *.lora_b lr=4 or model.layers.0.* freeze. The first group that matches a weight decides.",
+        max_length=64,
+    )
+    decay_norms_and_biases: bool = setting(
+        False, "Decay everything", "Weight decay also on norms, biases and other weights with one axis."
+    )
+    master_weights: bool = setting(
+        True,
+        "Float32 master weights",
+        "Trained weights in 16 bits are updated in a float32 copy, so that small updates add up. 4 bytes a weight.",
+    )
     grad_checkpoint: bool = setting(
         False, "Gradient checkpointing", "Less memory for about a third more time: activations are computed twice."
     )
@@ -202,6 +219,22 @@ class TrainSettings(BaseModel):
             raise ValueError("activations cannot be cached with NEFTune noise on the embeddings; set one of them to 0")
         return value
 
+    @field_validator("optimizer")
+    @classmethod
+    def _rate_for_loraplus(cls, value: Any, info: ValidationInfo) -> Any:
+        if not value.follows_rate and getattr(info.data.get("adapter"), "loraplus_lr_ratio", 1.0) != 1.0:
+            raise ValueError("relative_step ignores the rate, so loraplus_lr_ratio would have no effect")
+        return value
+
+    @field_validator("parameter_groups")
+    @classmethod
+    def _rates_have_an_effect(cls, value: list[ParameterGroup], info: ValidationInfo) -> list[ParameterGroup]:
+        optimizer: Any = info.data.get("optimizer")
+        for group in value:
+            if optimizer is not None and not optimizer.follows_rate and group.lr_ratio != 1.0:
+                raise ValueError(f"relative_step ignores the rate, so lr of '{group.pattern}' would have no effect")
+        return value
+
     @field_validator("hosts")
     @classmethod
     def _even_hosts(cls, value: list[str], info: ValidationInfo) -> list[str]:
@@ -222,6 +255,7 @@ class TrainConfig(TrainSettings):
     adapter_path: Path | None = Field(
         None, description="Folder of an earlier adapter: the training starts from model and adapter together."
     )
+    others: dict[Other, Place] = Field({}, description="Further models: a teacher, a reward model.")
     data: Path = Field(description="Folder with train.jsonl and, where there are any, valid.jsonl and test.jsonl.")
     data_format: str = Field("", description="Name of a row format; recognised from the rows if empty.")
     kernel_cache: Path | None = Field(None, description="Folder for compiled kernels.")

@@ -15,12 +15,17 @@ from training.engine.replay import Replay, Seam, seam
 from training.engine.report import Reporter
 
 
+def size_of(config: TrainConfig) -> Size:
+    """How many rows a micro-batch has."""
+    return ByTokens(config.batch_tokens) if config.batch_tokens else ByRows(config.batch_size)
+
+
 class Feed:
     """The splits of a data set as this rank sees them. A batch is None where it has no row of it."""
 
     def __init__(self, config: TrainConfig, splits: dict[str, Rows], layout: Layout, group: Group) -> None:
         self.splits, self.layout, self.group = splits, layout, group
-        self.size: Size = ByTokens(config.batch_tokens) if config.batch_tokens else ByRows(config.batch_size)
+        self.size = size_of(config)
         self._stream = Stream(splits["train"], self.size, layout, config.seed, share=group.share)
         self._replays: dict[str, Replay] = {}
         self.seam: Seam | None = None

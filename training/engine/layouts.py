@@ -12,7 +12,7 @@ All give the same sums over trained tokens (``tests/engine/test_layouts.py``, fa
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from itertools import accumulate
 from typing import Any, Protocol
 
@@ -21,6 +21,7 @@ import numpy as np
 from mlx import nn
 
 from training.engine import cpu_math, segments
+from training.engine.examples import Example
 from training.engine.masks import Encoded
 from training.engine.segments import ByRow, BySlot, Cuts
 
@@ -28,6 +29,7 @@ from training.engine.segments import ByRow, BySlot, Cuts
 #: multiples of the last.
 _SIZES = (64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096)
 _PROBE = (6, 3, 5)  # tokens of the rows that a family is tried on
+_NUMBER, _EXTRA = "numbers.", "extra."  # before the names of a batch's further arrays
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,30 +45,47 @@ class Batch:
     counted: mx.array
     """(targets,): 1, or 0 where a fixed shape is filled up."""
     row: mx.array
-    """(targets,): number of the row in the batch, for methods that sum up whole rows."""
+    """(targets,): number of the sequence in the batch, for methods that sum up whole sequences."""
+    real: mx.array
+    """(examples,): 1, or 0 where a fixed shape is filled up."""
+    ends: mx.array
+    """(examples * parts,): place of each sequence's last token in ``ids.reshape(-1)``; 0 for a filling."""
     tokens: int
     """Trained targets, fillings not counted."""
     total: int
     """Tokens, padding not counted."""
+    examples: int
+    """Examples, fillings not counted."""
     cuts: Cuts | None
     starts: tuple[int, ...] = ()
     """Place of each row's first token in ``ids.reshape(-1)``."""
     below: mx.array | None = None
     """(rows, width, hidden): what the frozen lower blocks make of the tokens, if that is known already."""
+    numbers: dict[str, mx.array] = field(default_factory=dict)
+    """(examples,) each: see :class:`training.engine.examples.Example`."""
+    extra: dict[str, mx.array] = field(default_factory=dict)
+    """(targets, …) each: the examples' arrays."""
+
+    def by_part(self, values: mx.array, parts: int) -> mx.array:
+        """Sums of ``values`` (targets,) over each sequence, (examples, parts)."""
+        kept = mx.where(self.counted > 0, values, 0.0)
+        return mx.zeros(self.ends.size, dtype=values.dtype).at[self.row].add(kept).reshape(-1, parts)
 
     def arrays(self) -> dict[str, mx.array]:
         """All arrays by name, as a compiled step takes them."""
         own = {f.name: getattr(self, f.name) for f in fields(self) if isinstance(getattr(self, f.name), mx.array)}
         if isinstance(self.cuts, BySlot):
             own |= {"slots": self.cuts.slots, "back": self.cuts.back}
-        return own
+        own |= {f"{_NUMBER}{name}": array for name, array in self.numbers.items()}
+        return own | {f"{_EXTRA}{name}": array for name, array in self.extra.items()}
 
     @classmethod
     def of(cls, arrays: dict[str, mx.array]) -> Batch:
-        """The batch inside a compiled step; ``tokens`` and ``total`` are not known there."""
-        rest: dict[str, Any] = dict(arrays)
+        """The batch inside a compiled step; what is no array is not known there."""
+        rest: dict[str, Any] = {name: array for name, array in arrays.items() if "." not in name}
         cuts = BySlot(rest.pop("slots"), rest.pop("back")) if "slots" in rest else None
-        return cls(**rest, tokens=0, total=0, cuts=cuts)
+        rest["numbers"], rest["extra"] = _under(_NUMBER, arrays), _under(_EXTRA, arrays)
+        return cls(**rest, tokens=0, total=0, examples=0, cuts=cuts)
 
 
 class Layout(Protocol):
@@ -76,8 +95,8 @@ class Layout(Protocol):
     sorts: bool
     """Whether rows of similar length should share a batch."""
 
-    def lay(self, rows: Sequence[Encoded]) -> Batch:
-        """At least one row; each has at least one token."""
+    def lay(self, examples: Sequence[Example]) -> Batch:
+        """At least one example; each of its sequences has at least one token."""
         ...
 
 
@@ -87,15 +106,16 @@ class Flat:
     name = "flat"
     sorts = False
 
-    def lay(self, rows: Sequence[Encoded]) -> Batch:
+    def lay(self, examples: Sequence[Example]) -> Batch:
+        rows = _sequences(examples)
         starts = _starts(rows)
         ids = np.concatenate([np.array(row.ids, dtype=np.int32) for row in rows])
         cuts = ByRow(tuple(len(row.ids) for row in rows))
-        return _batch(ids[None], starts, rows, cuts)
+        return _batch(ids[None], starts, examples, cuts)
 
 
 class Slots:
-    """See the module. ``budget``: tokens of a micro-batch that is filled by tokens, None: by rows."""
+    """See the module. ``rows``: sequences of a micro-batch; ``budget``: tokens of one that is filled by tokens."""
 
     name = "slots"
     sorts = True
@@ -103,7 +123,8 @@ class Slots:
     def __init__(self, rows: int, budget: int | None) -> None:
         self.rows, self.budget = rows, budget
 
-    def lay(self, rows: Sequence[Encoded]) -> Batch:
+    def lay(self, examples: Sequence[Example]) -> Batch:
+        rows = _sequences(examples)
         starts, total = _starts(rows), sum(len(row.ids) for row in rows)
         # One token and one place more than are needed: the filling (see segments.BySlot).
         length = self.budget if self.budget is not None and total < self.budget else round_up(total + 1)
@@ -118,7 +139,7 @@ class Slots:
             slots[i, :n] = np.arange(start, start + n)
             back[start : start + n] = np.arange(i * width, i * width + n)
         cuts = BySlot(mx.array(slots), mx.array(back))
-        return _batch(ids, starts, rows, cuts, filled=True)
+        return _batch(ids, starts, examples, cuts, places=count)
 
     def count(self, rows: int, width: int, total: int) -> int:
         """Slots of this width: always the same number for a budget, so that shapes stay few."""
@@ -137,14 +158,15 @@ class Padded:
     def __init__(self, rows: int | None = None) -> None:
         self.rows = rows
 
-    def lay(self, rows: Sequence[Encoded]) -> Batch:
+    def lay(self, examples: Sequence[Example]) -> Batch:
+        rows = _sequences(examples)
         longest = max(len(row.ids) for row in rows)
         width = longest if self.rows is None else round_up(longest)
         ids = np.zeros((max(len(rows), self.rows or 0), width), dtype=np.int32)
         for i, row in enumerate(rows):
             ids[i, : len(row.ids)] = row.ids
         starts = [i * width for i in range(len(rows))]
-        return _batch(ids, starts, rows, None, filled=self.rows is not None)
+        return _batch(ids, starts, examples, None, places=len(ids) if self.rows is not None else 0)
 
 
 def round_up(length: int) -> int:
@@ -174,7 +196,7 @@ def _misfit(model: nn.Module, layout: Layout) -> str:
     for length in _PROBE:
         rows.append(Encoded(list(range(start, start + length)), [False] + [True] * (length - 1), 0))
         start += length
-    batch, was_training = layout.lay(rows), model.training
+    batch, was_training = layout.lay([Example.single(row) for row in rows]), model.training
     model.eval()
     try:
         with segments.cut(batch.cuts):
@@ -214,16 +236,48 @@ def _targets(rows: Sequence[Encoded], starts: Sequence[int]) -> _Targets:
 
 
 def _batch(
-    ids: np.ndarray, starts: Sequence[int], rows: Sequence[Encoded], cuts: Cuts | None, *, filled: bool = False
+    ids: np.ndarray, starts: Sequence[int], examples: Sequence[Example], cuts: Cuts | None, *, places: int = 0
 ) -> Batch:
+    """``places``: sequences that a fixed shape has room for; 0: the shape is that of the examples."""
+    rows, parts = _sequences(examples), len(examples[0].parts)
     targets = _targets(rows, starts)
     n = len(targets.at)
-    size = _target_count(n, ids.size) if filled else max(1, n)
-    fill: Callable[[np.ndarray], mx.array] = lambda x: mx.array(np.pad(x, (0, size - n)))  # noqa: E731
-    counted = np.pad(np.ones(n, dtype=np.float32), (0, size - n))
+    size = _target_count(n, ids.size) if places else max(1, n)
+    count = max(-(-places // parts), len(examples))
+    ends = np.array([start + len(row.ids) - 1 for start, row in zip(starts, rows, strict=True)], dtype=np.int32)
+    counted = np.ones(n, dtype=np.float32)
+    found = (_filled(x, size) for x in (targets.at, targets.ids, counted, targets.row))
+    real = _filled(np.ones(len(examples), dtype=np.float32), count)
     total = sum(len(row.ids) for row in rows)
-    found = (fill(targets.at), fill(targets.ids), mx.array(counted), fill(targets.row))
-    return Batch(mx.array(ids), *found, tokens=n, total=total, cuts=cuts, starts=tuple(starts))
+    return Batch(
+        mx.array(ids),
+        *found,
+        real=real,
+        ends=_filled(ends, count * parts),
+        tokens=n,
+        total=total,
+        examples=len(examples),
+        cuts=cuts,
+        starts=tuple(starts),
+        numbers={
+            name: _filled(np.array([e.numbers[name] for e in examples], dtype=np.float32), count)
+            for name in examples[0].numbers
+        },
+        extra={name: _filled(np.concatenate([e.arrays[name] for e in examples]), size) for name in examples[0].arrays},
+    )
+
+
+def _sequences(examples: Sequence[Example]) -> list[Encoded]:
+    return [part for example in examples for part in example.parts]
+
+
+def _filled(values: np.ndarray, size: int) -> mx.array:
+    """``values`` (n, …) with zeros behind, (size, …)."""
+    return mx.array(np.pad(values, [(0, size - len(values))] + [(0, 0)] * (values.ndim - 1)))
+
+
+def _under(prefix: str, arrays: dict[str, mx.array]) -> dict[str, mx.array]:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
 def _target_count(n: int, places: int) -> int:

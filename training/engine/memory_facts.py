@@ -28,7 +28,7 @@ def look(config: TrainConfig, device: Device) -> tuple[Facts, Layout]:
     """Facts of a training that is asked for. Raises ConfigError, ModelError as the training would."""
     loaded = models.open_unread(config.model, config.dtype, device)
     adapters.put(loaded.model, config.adapter, quantized=bool(loaded.config.get("quantization")))
-    optimizer = optim.build(config.optimizer, config.learning_rate)
+    optimizer = optim.build(config, loaded.model)
     optimizer.init(loaded.model.trainable_parameters())
     # Whether the family really fits on one axis is tried when it is loaded; nearly all do that can be taught to.
     fits = segments.install(loaded.model)
@@ -66,10 +66,10 @@ def of(model: nn.Module, optimizer: mo.Optimizer, about: dict[str, Any], config:
 
 
 def largest_rows(lengths: Iterable[int], config: TrainConfig, ranks: int = 1) -> list[int]:
-    """Tokens of the rows of the largest micro-batch that ``lengths`` can make, the longest first."""
+    """Tokens of the sequences of the largest micro-batch that ``lengths`` can make, the longest first."""
     ordered = sorted((int(n) for n in lengths), reverse=True) or [config.max_seq_length]
     if not config.batch_tokens:
-        return ordered[: max(1, -(-config.batch_size // ranks))]
+        return ordered[: max(1, -(-config.batch_size // ranks)) * config.method.sequences]
     # One token stays free, as in batches.ByTokens.
     full, rest = divmod(-(-config.batch_tokens // ranks) - 1, ordered[0])
     return [ordered[0]] * full + [rest] * (rest > 0) if full else ordered[:1]

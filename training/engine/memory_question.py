@@ -9,15 +9,16 @@ from typing import Any
 
 import mlx.core as mx
 
-from training.engine import adapters, calibration, device, layouts, memory_facts, memory_plan, models, optim
+from training.engine import adapters, batches, calibration, device, layouts, memory_facts, memory_plan, models, optim
 from training.engine.calibration import read as read_calibration
 from training.engine.catalog.methods import METHODS
 from training.engine.config import TrainConfig, check
 from training.engine.device import Device
 from training.engine.errors import DataError
+from training.engine.examples import Example
 from training.engine.imports import MemoryConfig
-from training.engine.masks import Encoded
 from training.engine.memory_plan import MIB, Plan
+from training.engine.methods.method import units
 from training.engine.recompute import recompute_blocks
 from training.engine.report import Reporter
 from training.engine.steps import Steps
@@ -33,9 +34,10 @@ def run(config: MemoryConfig, _say: Reporter) -> dict[str, Any]:
     training = check(TrainConfig, config.training)
     machine = device.set_up(training.seed, training.kernel_cache)
     rows = longest_rows(training)
-    plan = plan_of(training, machine, [len(row.ids) for row in rows])
-    answer = {**plan.as_dict(), "backend": machine.backend, "rows": [len(row.ids) for row in rows[:3]]}
-    answer["suggestions"] = list(suggestions(training, machine, [len(row.ids) for row in rows], plan))
+    lengths = batches.sequence_lengths(rows)
+    plan = plan_of(training, machine, lengths)
+    answer = {**plan.as_dict(), "backend": machine.backend, "rows": lengths[:3]}
+    answer["suggestions"] = list(suggestions(training, machine, lengths, plan))
     if config.measure:
         held = measure(training, machine, rows)
         answer["measured"] = held
@@ -64,7 +66,7 @@ def plan_of(config: TrainConfig, machine: Device, lengths: list[int]) -> Plan:
     )
 
 
-def longest_rows(config: TrainConfig) -> list[Encoded]:
+def longest_rows(config: TrainConfig) -> list[Example]:
     """The rows that make the largest micro-batch, the longest first; found by their bytes, then tokenised."""
     path, method = config.data / "train.jsonl", METHODS[config.method.name].load()(config.method)
     tokenizer = load_tokenizer(config.model)
@@ -77,7 +79,7 @@ def longest_rows(config: TrainConfig) -> list[Encoded]:
         raise DataError(
             "data.unreadable", f"{path.name} cannot be read: {error}.", "Import the data set again."
         ) from None
-    return sorted((row for row in rows if any(row.trained[1:])), key=lambda row: -len(row.ids))
+    return sorted((row for row in rows if row.teaches), key=lambda row: -row.length)
 
 
 def suggestions(config: TrainConfig, machine: Device, lengths: list[int], plan: Plan) -> Iterator[dict[str, Any]]:
@@ -129,8 +131,9 @@ def _half_of_the_layers(config: TrainConfig) -> int | None:
     return trained // 2 if trained > 1 else None
 
 
-def measure(config: TrainConfig, machine: Device, rows: list[Encoded]) -> int:
+def measure(config: TrainConfig, machine: Device, rows: list[Example]) -> int:
     """Bytes at the peak of one real update on the largest micro-batch. Nothing is written."""
+    before = mx.get_active_memory()
     loaded = models.load(config.model, config.dtype, machine)
     adapters.apply(loaded.model, config.adapter, quantized=bool(loaded.config.get("quantization")))
     if config.grad_checkpoint:
@@ -138,20 +141,27 @@ def measure(config: TrainConfig, machine: Device, rows: list[Encoded]) -> int:
     layout, _ = layouts.choose(loaded.model, config.batch_size, config.batch_tokens, is_cpu=machine.is_cpu)
     method = METHODS[config.method.name].load()(config.method)
     method.prepare(loaded.model)
-    optimizer = optim.build(config.optimizer, config.learning_rate)
+    optimizer = optim.build(config, loaded.model)
     optimizer.init(loaded.model.trainable_parameters())
     compiled = not machine.is_cpu
     steps = Steps(loaded.model, method, optimizer, longest=config.max_grad_norm, seam=None, compiled=compiled)
-    lengths = memory_facts.largest_rows([len(row.ids) for row in rows], config)
-    # With a budget of tokens one row stands for all of them, the last one cut.
-    whole = rows[:1] * len(lengths) if config.batch_tokens else rows
-    cut = [Encoded(row.ids[:n], row.trained[:n], row.cut) for row, n in zip(whole, lengths, strict=False)]
-    batch = layout.lay(cut)
+    batch = layout.lay(_largest(rows, config))
     loaded.model.train()
     mx.eval(optimizer.state)
     mx.reset_peak_memory()
     gradients = None
     for _ in range(min(2, config.grad_accumulation_steps)):
         _, gradients = steps.micro_batch(batch, gradients)
-    steps.update(gradients, batch.tokens, config.learning_rate)
-    return mx.get_peak_memory()
+    steps.update(gradients, units(method, batch), config.learning_rate)
+    return mx.get_peak_memory() - before
+
+
+def _largest(rows: list[Example], config: TrainConfig) -> list[Example]:
+    """The largest micro-batch of ``rows``. With a budget of tokens the longest one stands for all, the last one cut."""
+    if not config.batch_tokens:
+        return rows[: config.batch_size]
+    longest = rows[0]
+    full, rest = divmod(config.batch_tokens - 1, longest.length)
+    whole = [longest] * max(1, full)
+    each = rest // len(longest.parts)
+    return [*whole, longest.shortened(each)] if full and each > 1 else whole

@@ -93,7 +93,8 @@ def seam(model: nn.Module) -> Seam | None:
     try:
         whole = model(mx.array([_PROBE]))
         none = mx.zeros(1)
-        probe = Batch(mx.array([_PROBE]), none, none, none, none, tokens=0, total=0, cuts=None)
+        empty = {"at": none, "targets": none, "counted": none, "row": none, "real": none, "ends": none}
+        probe = Batch(mx.array([_PROBE]), **empty, tokens=0, total=0, examples=0, cuts=None)
         below = made.below(probe)
         with made.instead(below):
             again = model(mx.array([_PROBE]))
@@ -128,8 +129,8 @@ class Replay:
                 self._compute(self._together[row])
         assert self._file is not None
         hidden = np.zeros((batch.ids.size, self._file.shape[1]), dtype=self._file.dtype)
-        for row, start in zip(numbers, batch.starts, strict=True):
-            hidden[start : start + self._lengths[row]] = self._file[self._starts[row] : self._starts[row + 1]]
+        for here, there in self._places(batch, numbers):
+            hidden[here] = self._file[there]
         made = mx.array(hidden)
         made = made if made.dtype == self._dtype else made.view(self._dtype)
         return replace(batch, below=made.reshape(*batch.ids.shape, -1))
@@ -142,9 +143,19 @@ class Replay:
         made = np.asarray(flat if flat.dtype == mx.float32 else flat.view(mx.uint16))
         if self._file is None:
             self._file = self._made((int(self._starts[-1]), made.shape[1]), made.dtype)
-        for row, start in zip(numbers, batch.starts, strict=True):
-            self._file[self._starts[row] : self._starts[row + 1]] = made[start : start + self._lengths[row]]
+        for here, there in self._places(batch, numbers):
+            self._file[there] = made[here]
         self._have[numbers] = True
+
+    def _places(self, batch: Batch, numbers: Sequence[int]) -> Iterator[tuple[slice, slice]]:
+        """Where each sequence of the rows ``numbers`` lies in ``batch``, and where in the file."""
+        starts = iter(batch.starts)
+        for number in numbers:
+            there = int(self._starts[number])
+            for part in self._rows.rows[number].parts:
+                here, length = next(starts), len(part.ids)
+                yield slice(here, here + length), slice(there, there + length)
+                there += length
 
     def _made(self, shape: tuple[int, int], dtype: np.dtype[Any]) -> np.memmap[Any, Any]:
         size = shape[0] * shape[1] * dtype.itemsize

@@ -1,7 +1,7 @@
 """The arithmetic of an update: losses and gradients of micro-batches, their sum, the change of the weights.
 
 On a GPU both halves are compiled, once for each shape of a batch; on a CPU they run as they read.
-Gradients are summed in float32 and divided once by all the tokens of the update.
+Gradients are summed in float32 and divided once by all the units (tokens, examples) of the update.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mlx.utils import tree_map
 
 from training.engine import optim, segments
 from training.engine.layouts import Batch
-from training.engine.methods.method import Method
+from training.engine.methods.method import Method, Terms
 from training.engine.replay import Seam
 
 Arrays = dict[str, mx.array]
@@ -42,11 +42,11 @@ class Steps:
         self.model, self.method, self.optimizer, self.longest, self.seam = model, method, optimizer, longest, seam
         self.compiled = compiled
         self._shapes: set[tuple[object, ...]] = set()
-        self._value_and_grad = nn.value_and_grad(model, lambda batch: method.loss(model, batch))
-        self._first: Callable[[Arrays], tuple[mx.array, Gradients]] = self._gradients
-        self._next: Callable[[Arrays, Gradients], tuple[mx.array, Gradients]] = self._added
+        self._value_and_grad = nn.value_and_grad(model, self._loss_and_terms)
+        self._first: Callable[[Arrays], tuple[Terms, Gradients]] = self._gradients
+        self._next: Callable[[Arrays, Gradients], tuple[Terms, Gradients]] = self._added
         self._apply: Callable[[Gradients, mx.array], mx.array] = self._change
-        self._loss: Callable[[Arrays], mx.array] = lambda arrays: self._plain_loss(Batch.of(arrays))
+        self._loss: Callable[[Arrays], Terms] = lambda arrays: self._plain_loss(Batch.of(arrays))
         if compiled:
             # All that a compiled function reads must be named, and what it may replace, even by itself: weights
             # are put into the model while it is traced.
@@ -66,30 +66,34 @@ class Steps:
         self._shapes.add((self.model.training, shape))
         return new
 
-    def micro_batch(self, batch: Batch, so_far: Gradients) -> tuple[float, Gradients]:
-        """Summed loss of ``batch`` in nats, and its gradients added to those ``so_far`` (None: the first)."""
+    def micro_batch(self, batch: Batch, so_far: Gradients) -> tuple[dict[str, float], Gradients]:
+        """The method's sums over ``batch``, and its gradients added to those ``so_far`` (None: the first)."""
         if self.compiled:
             arrays = batch.arrays()
-            loss, gradients = self._first(arrays) if so_far is None else self._next(arrays, so_far)
+            terms, gradients = self._first(arrays) if so_far is None else self._next(arrays, so_far)
         else:
-            loss, gradients = self._summed(batch, so_far)
-        mx.eval(loss, gradients)
-        return _number(loss), gradients
+            terms, gradients = self._summed(batch, so_far)
+        mx.eval(terms, gradients)
+        return _numbers(terms), gradients
 
-    def update(self, gradients: Gradients, tokens: int, rate: float) -> float:
-        """Change the weights by ``gradients`` / ``tokens`` at ``rate``; returns the length before shortening."""
+    def update(self, gradients: Gradients, units: int, rate: float) -> float:
+        """Change the weights by ``gradients`` / ``units`` at ``rate``; returns the length before shortening."""
         self.optimizer.learning_rate = rate
-        length = self._apply(gradients, mx.array(float(max(1, tokens))))
+        length = self._apply(gradients, mx.array(float(max(1, units))))
         mx.eval(length, self.model.trainable_parameters(), self.optimizer.state)
         return _number(length)
 
-    def loss(self, batch: Batch) -> float:
-        """Summed loss in nats; nothing changes."""
-        if self.compiled:
-            return _number(self._loss(batch.arrays()))
-        return _number(self._plain_loss(batch))
+    def terms(self, batch: Batch) -> dict[str, float]:
+        """The method's sums over ``batch``; nothing changes."""
+        made = self._loss(batch.arrays()) if self.compiled else self._plain_loss(batch)
+        mx.eval(made)
+        return _numbers(made)
 
-    def _plain_loss(self, batch: Batch) -> mx.array:
+    def _loss_and_terms(self, batch: Batch) -> tuple[mx.array, Terms]:
+        terms = self.method.loss(self.model, batch)
+        return terms["loss"], terms
+
+    def _plain_loss(self, batch: Batch) -> Terms:
         with self._laid_out(batch):
             return self.method.loss(self.model, batch)
 
@@ -103,27 +107,29 @@ class Steps:
                 with self.seam.instead(batch.below):
                     yield
 
-    def _gradients(self, arrays: Arrays) -> tuple[mx.array, Gradients]:
+    def _gradients(self, arrays: Arrays) -> tuple[Terms, Gradients]:
         return self._added(arrays, None)
 
-    def _added(self, arrays: Arrays, so_far: Gradients) -> tuple[mx.array, Gradients]:
+    def _added(self, arrays: Arrays, so_far: Gradients) -> tuple[Terms, Gradients]:
         return self._summed(Batch.of(arrays), so_far)
 
-    def _summed(self, batch: Batch, so_far: Gradients) -> tuple[mx.array, Gradients]:
+    def _summed(self, batch: Batch, so_far: Gradients) -> tuple[Terms, Gradients]:
         with self._laid_out(batch):  # the backward pass runs blocks again, if they keep nothing
-            loss, gradients = self._value_and_grad(batch)
+            (_, terms), gradients = self._value_and_grad(batch)
         # Laid out as a file holds them: sums over another layout round differently after a resume.
         gradients = tree_map(lambda g: mx.contiguous(g.astype(mx.float32)), gradients)
-        return loss, gradients if so_far is None else tree_map(mx.add, so_far, gradients)
+        return terms, gradients if so_far is None else tree_map(mx.add, so_far, gradients)
 
-    def _change(self, gradients: Gradients, tokens: mx.array) -> mx.array:
-        gradients = tree_map(lambda g: g / tokens, gradients)
+    def _change(self, gradients: Gradients, units: mx.array) -> mx.array:
+        gradients = tree_map(lambda g: g / units, gradients)
         length = optim.norm(gradients)
         gradients = optim.clip(gradients, length, self.longest)
-        # Summed up in float32, used in the weights' own format, so that these keep theirs.
-        gradients = tree_map(lambda g, w: g.astype(w.dtype), gradients, self.model.trainable_parameters())
         self.optimizer.update(self.model, gradients)
         return length
+
+
+def _numbers(terms: Terms) -> dict[str, float]:
+    return {name: _number(value) for name, value in terms.items()}
 
 
 def _number(value: mx.array) -> float:

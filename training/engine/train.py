@@ -13,17 +13,20 @@ from typing import Any
 
 import mlx.core as mx
 
-from training.engine import adapters, batches, blas, device, layouts, memory_facts, places, token_cache
+from training.engine import adapters, batches, blas, device, layouts, memory_facts, places, places, token_cache
 from training.engine.batches import Rows
 from training.engine.catalog.methods import METHODS
 from training.engine.config import TrainConfig
 from training.engine.device import Device
 from training.engine.distributed import Group
 from training.engine.errors import DataError, ModelError
+from training.engine.feed import size_of
 from training.engine.fuse import load_place
 from training.engine.layouts import Layout
+from training.engine.lender import Lender
 from training.engine.memory_watch import MemoryWatch
 from training.engine.methods.method import Method
+from training.engine.notes import Desk
 from training.engine.neftune import add_noise
 from training.engine.recompute import recompute_blocks
 from training.engine.samples import Sampler
@@ -55,15 +58,19 @@ def run(config: TrainConfig, session: Session, group: Group | None = None) -> di
     if config.neftune_noise_alpha:
         add_noise(loaded.model, config.neftune_noise_alpha)
     room = config.batch_tokens and group.room(config.batch_tokens, config.max_seq_length)
-    layout, why = layouts.choose(loaded.model, group.room(config.batch_size), room, is_cpu=machine.is_cpu)
+    most = group.room(config.batch_size) * config.method.sequences
+    layout, why = layouts.choose(loaded.model, most, room, is_cpu=machine.is_cpu)
     if why:
         session.log(f"Rows are padded, because this architecture cannot share one token axis: {why}.", "warning")
     method: Method = METHODS[config.method.name].load()(config.method)
+    method.prepare(loaded.model)
     splits = {name: _read(name, config, tokenizer, method, session) for name in SPLITS}
     _refuse_empty(splits["train"], config)
     _refuse_foreign_tokens(splits, loaded.config)
     facts = identity(config, layout)
     group.agree(facts)
+    loaded.model.eval()  # what is new is as if it were trained: dropout on
+    splits = method.annotate(loaded.model, splits, _desk(config, layout, tokenizer, machine, session))
     sampler = Sampler.of(tokenizer, config.data, config.sample_prompts, config.sample_tokens)
     watch = MemoryWatch(config, session, machine)
     trainer = Trainer(
@@ -80,7 +87,7 @@ def run(config: TrainConfig, session: Session, group: Group | None = None) -> di
         compiled=not machine.is_cpu,
     )
     facts_of_memory = memory_facts.of(loaded.model, trainer.optimizer, loaded.config, config, machine)
-    watch.expect(facts_of_memory, splits["train"].lengths.tolist(), layout.name, group.size)
+    watch.expect(facts_of_memory, batches.sequence_lengths(splits["train"].rows), layout.name, group.size)
     trainer.resume()
     result = trainer.fit()
     return {**result, "model": str(config.model), "machine": machine.as_dict()}
@@ -100,6 +107,24 @@ def _set_up(config: TrainConfig, session: Session, group: Group) -> Device:
     if slow := blas.note():
         session.log(slow, "warning")
     return machine
+
+
+def _desk(config: TrainConfig, layout: Layout, tokenizer: Tokenizer, machine: Device, session: Session) -> Desk:
+    """Where the method may look at all rows before the training."""
+    keys = {f"rows.{name}": token_cache.key(config, config.data / f"{name}.jsonl") for name in SPLITS}
+    # What is computed depends in its last bits on number format, machine and rows beside it.
+    decides = [places.digest(config.place), config.dtype, machine.as_dict(), layout.name, config.batch_size]
+    return Desk(
+        layout=layout,
+        size=size_of(config),
+        say=session,
+        check=session.check,
+        folder=config.kernel_cache.parent / "notes" if config.kernel_cache is not None else None,
+        identity={"model": json.dumps([*decides, config.batch_tokens]), **keys},
+        lender=Lender(config.others, config.dtype, machine),
+        tokenizer=tokenizer,
+        max_seq_length=config.max_seq_length,
+    )
 
 
 def identity(config: TrainConfig, layout: Layout) -> dict[str, str]:
@@ -158,7 +183,8 @@ def _refuse_foreign_tokens(splits: dict[str, Rows], config: dict[str, Any]) -> N
     """MLX reads foreign memory for a token beyond the table of embeddings, without an error."""
     text = config.get("text_config") or {}
     size = config.get("vocab_size") or text.get("vocab_size")
-    largest = max((max(row.ids) for rows in splits.values() for row in rows.rows), default=0)
+    parts = (part for rows in splits.values() for row in rows.rows for part in row.parts)
+    largest = max((max(part.ids) for part in parts), default=0)
     if isinstance(size, int) and largest >= size:
         raise ModelError(
             "model.tokenizer_too_large",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from training.engine.errors import Diverged, StopAsked
 from training.engine.feed import Feed
 from training.engine.layouts import Batch, Layout
 from training.engine.memory_watch import MemoryWatch
-from training.engine.methods.method import Method
+from training.engine.methods.method import Method, units
 from training.engine.samples import Sampler
 from training.engine.session import Session
 from training.engine.steps import Gradients, Steps
@@ -77,13 +78,13 @@ class Trainer:
         if config.cache_activations:
             self.feed.cache_activations(model, session.run_dir.root, session)
         self.plan = Plan.of(config, self.feed.per_epoch)
-        self.optimizer: mo.Optimizer = optim.build(config.optimizer, config.learning_rate)
+        self.optimizer: mo.Optimizer = optim.build(config, model)
         self.optimizer.init(model.trainable_parameters())
         self.factor = optim.schedule(config.lr_schedule, self.plan.steps)
         self.where = Position()
         self.gradients: Gradients = None
         self._told: Path | None = None
-        method.prepare(model)
+        self.names = ("loss", *method.terms)
         self.steps = self._made_steps()
 
     def _made_steps(self) -> Steps:
@@ -142,41 +143,56 @@ class Trainer:
             self.group.check()
             self._micro_batch()
         where = self.where
-        self._refuse_nonsense(where.loss_sum / max(1, where.tokens), 0.0)
+        self._refuse_nonsense(where.loss_sum / max(1, where.units), 0.0)
         since = time.perf_counter()
         rate = self.config.learning_rate * self.factor(where.step)
-        grad_norm = self.steps.update(self._all_gradients(), where.tokens, rate)
-        self._refuse_nonsense(where.loss_sum / max(1, where.tokens), grad_norm)
+        grad_norm = self.steps.update(self._all_gradients(), where.units, rate)
+        self._refuse_nonsense(where.loss_sum / max(1, where.units), grad_norm)
         where.report_seconds += time.perf_counter() - since
         self.watch.updated()
         where.step += 1
         where.report_loss += where.loss_sum
+        where.report_sums = _added(where.report_sums, where.sums)
         where.report_tokens += where.tokens
+        where.report_units += where.units
         where.report_steps += 1
         where.trained_tokens += where.tokens
-        where.micro, where.loss_sum, where.tokens, self.gradients = 0, 0.0, 0, None
+        where.micro, where.loss_sum, where.sums, where.tokens, where.units = 0, 0.0, {}, 0, 0
+        self.gradients = None
         self._report(rate, grad_norm)
 
     def _micro_batch(self) -> None:
         since = time.perf_counter()
         batch = self.feed.next()
-        loss, tokens = self.group.total(*(self._pass(batch) if batch is not None else (0.0, 0)))
+        sums, tokens, count = self._totals(batch, self._pass)
         self.where.report_seconds += time.perf_counter() - since
-        self.where.loss_sum += loss
-        self.where.tokens += int(tokens)
+        self.where.loss_sum += sums.pop("loss")
+        self.where.sums = _added(self.where.sums, sums)
+        self.where.tokens += tokens
+        self.where.units += count
         self.where.micro += 1
         self.where.cursor = self.feed.cursor
 
-    def _pass(self, batch: Batch) -> tuple[float, int]:
-        """Loss and tokens of this rank's rows; their gradients are added up."""
+    def _totals(
+        self, batch: Batch | None, compute: Callable[[Batch], dict[str, float]]
+    ) -> tuple[dict[str, float], int, int]:
+        """The method's sums over all ranks' rows, their trained tokens and their units."""
+        mine, tokens, count = dict.fromkeys(self.names, 0.0), 0, 0
+        if batch is not None:
+            mine, tokens, count = compute(batch), batch.tokens, units(self.method, batch)
+        *sums, tokens_of_all, units_of_all = self.group.total(*(mine[name] for name in self.names), tokens, count)
+        return dict(zip(self.names, sums, strict=True)), int(tokens_of_all), int(units_of_all)
+
+    def _pass(self, batch: Batch) -> dict[str, float]:
+        """The sums over this rank's rows; their gradients are added up."""
         new = self.steps.is_new(batch)
         if new:
             self.session.phase("compile", detail=f"{batch.ids.shape[-1]} tokens")
-        loss, self.gradients = self.steps.micro_batch(batch, self.gradients)
+        sums, self.gradients = self.steps.micro_batch(batch, self.gradients)
         self.watch.saw(batch)
         if new:
             self.session.phase("train", self.where.step, self.plan.steps)
-        return loss, batch.tokens
+        return sums
 
     def _all_gradients(self) -> Gradients:
         """Summed over the ranks; zeros from one that had no row."""
@@ -201,7 +217,8 @@ class Trainer:
         seconds, steps = where.report_seconds, where.report_steps
         memory, peak = self.group.most(mx.get_active_memory() / GIB, self.watch.peak() / GIB)
         values = {
-            "train_loss": where.report_loss / max(1, where.report_tokens),
+            "train_loss": where.report_loss / max(1, where.report_units),
+            **{f"train_{name}": value / max(1, where.report_units) for name, value in where.report_sums.items()},
             "learning_rate": rate,
             "grad_norm": length,
             "tokens_per_second": where.report_tokens / seconds if seconds else 0.0,
@@ -212,6 +229,7 @@ class Trainer:
             "peak_memory_gb": peak,
         }
         where.report_loss, where.report_tokens, where.report_seconds, where.report_steps = 0.0, 0, 0.0, 0
+        where.report_sums, where.report_units = {}, 0
         self.session.journal.write("metrics", step=where.step, of=self.plan.steps, values=values)
 
     # Evaluation ------------------------------------------------------------------------------
@@ -240,23 +258,23 @@ class Trainer:
         """Changes nothing: an end asked for in the middle of it leaves the evaluation to the next attempt."""
         values: dict[str, float] = {}
         if self.feed.splits["valid"].rows and self.config.val_batches:
-            values["val_loss"] = self._mean_loss("valid", self.config.val_batches)
+            values |= self._means("valid", self.config.val_batches, "val_")
         bad = self._bad_evals(values.get("val_loss"))
         last = self.where.step >= self.plan.steps or 0 < self.config.patience <= bad
         if self.feed.splits["test"].rows and (last or self.where.step == 0):
-            values["test_loss"] = self._mean_loss("test", -1)
+            values |= self._means("test", -1, "test_")
         return values
 
-    def _mean_loss(self, split: str, most: int) -> float:
-        """Nats per trained token over the rows of ``split``, at most ``most`` batches of them."""
-        total, tokens = 0.0, 0
+    def _means(self, split: str, most: int, prefix: str) -> dict[str, float]:
+        """Loss and terms, each a mean over the units of ``split``, at most ``most`` batches of it."""
+        total: dict[str, float] = {}
+        count = 0
         for batch in self.feed.evaluation(split, most):
             self.group.check()
-            mine = (self.steps.loss(batch), batch.tokens) if batch is not None else (0.0, 0)
-            loss, count = self.group.total(*mine)
-            total += loss
-            tokens += int(count)
-        return total / max(1, tokens)
+            sums, _, more = self._totals(batch, self.steps.terms)
+            total = _added(total, sums)
+            count += more
+        return {f"{prefix}{name}": value / max(1, count) for name, value in total.items()}
 
     def _bad_evals(self, loss: float | None) -> int:
         """Evaluations since the best one, when this one has the validation loss ``loss``."""
@@ -361,3 +379,7 @@ class Trainer:
             "trained_tokens": where.trained_tokens,
             "peak_memory_gb": self.group.most(self.watch.peak() / GIB)[0],
         }
+
+
+def _added(one: dict[str, float], other: dict[str, float]) -> dict[str, float]:
+    return {name: one.get(name, 0.0) + value for name, value in other.items()}

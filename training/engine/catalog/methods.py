@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from training.engine.catalog.rows import Catalog, Row, Settings, setting
+from training.engine.catalog.method_settings import MethodSettings
+from training.engine.catalog.preference_methods import Cpo, Dpo, Kto, Orpo, RewardModel, SimPo
+from training.engine.catalog.rows import Catalog, Row, setting
 
 
-class Sft(Settings):
+class Sft(MethodSettings):
     """Supervised fine-tuning: cross-entropy of the next token, in nats per trained token."""
 
     name: Literal["sft"] = "sft"
@@ -42,5 +44,41 @@ METHODS = Catalog(
         "Supervised fine-tuning",
         "Teaches by example: the model learns to give the answers in your data.",
         "training.engine.methods.sft:Sft",
+    ),
+    Row(
+        Dpo,
+        "DPO",
+        "Learns from pairs: a better and a worse answer to the same question. Start from a fine-tuned model.",
+        "training.engine.methods.dpo:Dpo",
+    ),
+    Row(
+        Kto,
+        "KTO",
+        "Learns from single answers that are marked as good or bad.",
+        "training.engine.methods.kto:Kto",
+    ),
+    Row(
+        Orpo,
+        "ORPO",
+        "Learns from pairs and imitates the better answer at the same time. Starts from a base model.",
+        "training.engine.methods.orpo:Orpo",
+    ),
+    Row(
+        SimPo,
+        "SimPO",
+        "Learns from pairs without a reference; long answers have no advantage.",
+        "training.engine.methods.simpo:SimPo",
+    ),
+    Row(
+        Cpo,
+        "CPO",
+        "Learns from pairs without a reference, and imitates the better answer.",
+        "training.engine.methods.cpo:Cpo",
+    ),
+    Row(
+        RewardModel,
+        "Reward model",
+        "Learns to score answers from pairs. PPO, GRPO and evaluations use the score.",
+        "training.engine.methods.reward_model:RewardModel",
     ),
 )

@@ -2,31 +2,52 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, Literal
 
 import mlx.core as mx
 from mlx import nn
 
+from training.engine.batches import Rows
+from training.engine.examples import Example
 from training.engine.layouts import Batch
-from training.engine.masks import Encoded
+from training.engine.notes import Desk
 from training.engine.tokenizer import Tokenizer
 
+Terms = dict[str, mx.array]
+"""Sums over a batch, float32, shape (): ``loss``, and the method's further terms."""
 
-class Method(Protocol):
+
+class Method(ABC):
     """One way to train. It knows neither files, optimizers nor steps."""
 
-    def encode(self, row: dict[str, Any], tokenizer: Tokenizer, max_seq_length: int) -> Encoded:
+    unit: Literal["token", "example"] = "token"
+    """What the loss is a mean over: an update divides the sum by all of its units."""
+    terms: ClassVar[tuple[str, ...]] = ()
+    """What :meth:`loss` tells beside the loss; each becomes a curve, and one of the held-out rows with ``val_``."""
+
+    @abstractmethod
+    def encode(self, row: dict[str, Any], tokenizer: Tokenizer, max_seq_length: int) -> Example:
         """One data row as tokens, with a flag for each whether the loss counts it."""
-        ...
 
+    @abstractmethod
     def prepare(self, model: nn.Module) -> None:
-        """Look at the model once, before the first loss."""
-        ...
+        """Look at the model once, before anything is computed; a method's own head is put on here."""
 
-    def loss(self, model: nn.Module, batch: Batch) -> mx.array:
-        """The loss *summed* over the batch's trained tokens, shape (), float32, differentiable in the model.
+    def annotate(self, model: nn.Module, splits: dict[str, Rows], desk: Desk) -> dict[str, Rows]:
+        """``splits`` with what is computed once about each row, while ``model`` is as the training finds it."""
+        del model, desk
+        return splits
+
+    @abstractmethod
+    def loss(self, model: nn.Module, batch: Batch) -> Terms:
+        """The sums over the batch's units; ``loss`` is differentiable in the model.
 
         Pure in the model and the batch's arrays, because a GPU runs it compiled: no number of the batch is
-        read out, and fillings (``batch.counted`` 0) count nothing.
+        read out, and fillings (``batch.counted`` and ``batch.real`` 0) count nothing.
         """
-        ...
+
+
+def units(method: Method, batch: Batch) -> int:
+    """How many of the method's units ``batch`` has."""
+    return batch.tokens if method.unit == "token" else batch.examples

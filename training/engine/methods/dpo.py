@@ -1,0 +1,39 @@
+"""Direct preference optimisation: −log σ(β (r_chosen − r_rejected)), r = log π(y|x) − log π_ref(y|x).
+
+Rafailov et al. 2023, arXiv 2305.18290; the other losses in :func:`training.engine.preferences.dpo`.
+"""
+
+from __future__ import annotations
+
+from mlx import nn
+
+from training.engine import preferences
+from training.engine.batches import Rows
+from training.engine.catalog.preference_methods import Dpo as Settings
+from training.engine.layouts import Batch
+from training.engine.methods.method import Terms
+from training.engine.notes import Desk
+from training.engine.pairs import CHOSEN, REJECTED, TERMS, Pairs, summed
+
+
+class Dpo(Pairs):
+    """See the module."""
+
+    terms = TERMS
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    def annotate(self, model: nn.Module, splits: dict[str, Rows], desk: Desk) -> dict[str, Rows]:
+        del model  # the head that prepare() found is its
+        return self.with_reference(splits, desk)
+
+    def loss(self, model: nn.Module, batch: Batch) -> Terms:
+        del model
+        s = self.settings
+        policy, tokens = self.both(batch)
+        reference = batch.numbers[CHOSEN], batch.numbers[REJECTED]
+        loss, terms = preferences.dpo(
+            policy, reference, tokens, beta=s.beta, loss_type=s.loss_type, label_smoothing=s.label_smoothing
+        )
+        return summed(batch, loss, terms)

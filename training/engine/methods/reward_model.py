@@ -1,0 +1,51 @@
+"""A reward model: −log σ(r_chosen − r_rejected − m), r a linear function of the last token's hidden state.
+
+Bradley and Terry 1952; Ouyang et al. 2022, arXiv 2203.02155, equation 1; the margin m of Touvron et al. 2023.
+The head is saved as ``score.weight`` beside the adapter.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mlx.core as mx
+from mlx import nn
+
+from training.engine import preferences, scalar_heads
+from training.engine.catalog.preference_methods import RewardModel as Settings
+from training.engine.examples import Example
+from training.engine.heads import Head
+from training.engine.layouts import Batch
+from training.engine.methods.method import Method, Terms
+from training.engine.pairs import TERMS, pair, summed
+from training.engine.tokenizer import Tokenizer
+
+
+class RewardModel(Method):
+    """See the module."""
+
+    unit = "example"
+    terms = TERMS
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._head: Head | None = None
+
+    def prepare(self, model: nn.Module) -> None:
+        self._head = scalar_heads.put(model, scalar_heads.SCORE)
+
+    def encode(self, row: dict[str, Any], tokenizer: Tokenizer, max_seq_length: int) -> Example:
+        margin = float(row.get("margin") or 0.0) if self.settings.use_margin else 0.0
+        return pair(row, tokenizer, max_seq_length).noted({"margin": margin}, {})
+
+    def loss(self, model: nn.Module, batch: Batch) -> Terms:
+        assert self._head is not None, "prepare() comes first"
+        scores = scalar_heads.of_ends(model, self._head, scalar_heads.SCORE, batch.ids, batch.ends).reshape(-1, 2)
+        loss, terms = preferences.reward(
+            scores[:, 0],
+            scores[:, 1],
+            # What shapes the training has no place in an evaluation.
+            batch.numbers["margin"] if model.training else mx.zeros_like(scores[:, 0]),
+            center_rewards_coefficient=self.settings.center_rewards_coefficient if model.training else 0.0,
+        )
+        return summed(batch, loss, terms)

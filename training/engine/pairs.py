@@ -1,0 +1,76 @@
+"""What methods share that learn from answers rather than from tokens: encoding, log-probabilities, a reference.
+
+An answer's log-probability is the sum over its own tokens, end-of-turn token included, given the prompt. The
+reference is the model as the training finds it, before the first step and with adapters that do nothing yet;
+its log-probabilities are computed once, so it takes no memory in the training (see notes.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import mlx.core as mx
+from mlx import nn
+
+from training.engine import heads, losses, masks
+from training.engine.batches import Rows
+from training.engine.examples import Example
+from training.engine.layouts import Batch
+from training.engine.methods.method import Method, Terms
+from training.engine.notes import Desk, Per
+from training.engine.preferences import Pair
+from training.engine.tokenizer import Tokenizer
+
+TERMS = ("reward_chosen", "reward_rejected", "reward_accuracy", "reward_margin")
+"""What the losses of :mod:`training.engine.preferences` report of a pair."""
+CHOSEN, REJECTED = "reference_chosen", "reference_rejected"
+
+
+class Answers(Method):
+    """A method whose loss is a mean over rows and depends on whole answers' log-probabilities."""
+
+    unit = "example"
+    _head: heads.Head | None = None
+
+    def prepare(self, model: nn.Module) -> None:
+        self._head = heads.find(model)
+
+    def log_probs(self, batch: Batch, parts: int) -> tuple[mx.array, mx.array]:
+        """Of each answer: its log-probability in nats, and its number of tokens; (examples, parts) both."""
+        assert self._head is not None, "prepare() comes first"
+        each = losses.log_probs(self._head, self._head.hidden(batch), batch.targets)
+        return batch.by_part(each, parts), batch.by_part(mx.ones_like(each), parts)
+
+
+class Pairs(Answers):
+    """A method that compares a chosen with a rejected answer."""
+
+    def encode(self, row: dict[str, Any], tokenizer: Tokenizer, max_seq_length: int) -> Example:
+        return pair(row, tokenizer, max_seq_length)
+
+    def both(self, batch: Batch) -> tuple[Pair, Pair]:
+        """Log-probabilities of (chosen, rejected), and their numbers of tokens."""
+        sums, tokens = self.log_probs(batch, 2)
+        return (sums[:, 0], sums[:, 1]), (tokens[:, 0], tokens[:, 1])
+
+    def with_reference(self, splits: dict[str, Rows], desk: Desk) -> dict[str, Rows]:
+        """``splits`` with the log-probabilities that the model gives now, under CHOSEN and REJECTED."""
+
+        def compute(batch: Batch) -> dict[tuple[Per, str], mx.array]:
+            (chosen, rejected), _ = self.both(batch)
+            return {("example", CHOSEN): chosen, ("example", REJECTED): rejected}
+
+        return {name: desk.noted(name, rows, "log-probabilities", {}, compute) for name, rows in splits.items()}
+
+
+def pair(row: dict[str, Any], tokenizer: Tokenizer, max_seq_length: int) -> Example:
+    """The chosen and the rejected answer behind the same prompt."""
+    texts = (row["chosen"], row["rejected"])
+    return Example(tuple(masks.answer(row["prompt"], text, tokenizer, max_seq_length) for text in texts))
+
+
+def summed(batch: Batch, loss: mx.array, terms: Terms) -> Terms:
+    """Values for each example, (examples,), summed over the real ones."""
+    sums: Callable[[mx.array], mx.array] = lambda x: mx.sum(mx.where(batch.real > 0, x, 0.0))  # noqa: E731
+    return {"loss": sums(loss), **{name: sums(value) for name, value in terms.items()}}
