@@ -9,6 +9,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from tests.engine.optimizers import alone
 from training.engine import optim
 from training.engine.catalog.optimizers import OPTIMIZERS
 from training.engine.catalog.schedules import SCHEDULES, Constant, Cosine, Linear, Step, Warmed
@@ -84,7 +85,7 @@ def test_ten_updates_are_the_papers(
     settings: dict[str, Any], reference: Reference, problem: tuple[Array, list[Array]]
 ) -> None:
     start, gradients = problem
-    optimizer = optim.build(OPTIMIZERS[settings["name"]].settings(**settings), RATE)
+    optimizer = alone(OPTIMIZERS[settings["name"]].settings(**settings), RATE)
     weights = {"w": mx.array(start.astype(np.float32))}
     for gradient in gradients:
         optimizer.learning_rate = RATE

@@ -9,8 +9,8 @@ import mlx.core as mx
 import pytest
 from mlx.utils import tree_flatten, tree_unflatten
 
-from tests.engine import runs
-from training.engine import checkpoint, optim, optim_8bit
+from tests.engine import optimizers, runs
+from training.engine import checkpoint, optim_8bit
 from training.engine.catalog.optimizers import AdamW, AdamW8Bit
 from training.engine.errors import Exit
 from training.engine.optim_8bit import _SIGNED, _UNSIGNED, BLOCK, pack, unpack
@@ -34,7 +34,7 @@ def loss(w: mx.array, x: mx.array, y: mx.array) -> mx.array:
 def descend(settings: Any, problem: tuple[mx.array, mx.array, mx.array], steps: int) -> list[mx.array]:
     """The weights after each update."""
     x, y, w = problem
-    optimizer, gradient, course = optim.build(settings, RATE), mx.grad(loss), []
+    optimizer, gradient, course = optimizers.alone(settings, RATE), mx.grad(loss), []
     for step in range(steps):
         part = slice(step % 4 * 50, step % 4 * 50 + 50)
         w = optimizer.apply_gradients({"w": gradient(w, x[part], y[part])}, {"w": w})["w"]
@@ -53,7 +53,7 @@ def test_fifty_updates_follow_adamw(problem: tuple[mx.array, mx.array, mx.array]
 
 
 def memory(settings: Any, shape: tuple[int, ...]) -> int:
-    optimizer = optim.build(settings, RATE)
+    optimizer = optimizers.alone(settings, RATE)
     optimizer.init({"w": mx.zeros(shape)})
     return sum(a.nbytes for name, a in tree_flatten(optimizer.state) if name.startswith("w."))
 
@@ -93,7 +93,7 @@ def test_no_square_above_zero_is_forgotten() -> None:
 
 
 def test_weights_without_a_gradient_stay() -> None:
-    optimizer = optim.build(AdamW8Bit(weight_decay=0), RATE)
+    optimizer = optimizers.alone(AdamW8Bit(weight_decay=0), RATE)
     w = start = mx.random.normal(SHAPE, key=mx.random.key(2))
     gradient = mx.random.normal(SHAPE, key=mx.random.key(3)) * (mx.arange(SHAPE[0]) % 3 > 0)[:, None]
     for _ in range(5):
@@ -103,7 +103,7 @@ def test_weights_without_a_gradient_stay() -> None:
 
 
 def test_sixteen_bit_weights_keep_their_format() -> None:
-    optimizer = optim.build(AdamW8Bit(), RATE)
+    optimizer = optimizers.alone(AdamW8Bit(), RATE)
     w = {"w": mx.ones(SHAPE, dtype=mx.bfloat16)}
     w = optimizer.apply_gradients({"w": mx.ones(SHAPE, dtype=mx.bfloat16)}, w)
     assert w["w"].dtype == mx.bfloat16
@@ -112,7 +112,7 @@ def test_sixteen_bit_weights_keep_their_format() -> None:
 
 
 def test_compiled_it_computes_the_same(problem: tuple[mx.array, mx.array, mx.array]) -> None:
-    optimizer = optim.build(AdamW8Bit(), RATE)
+    optimizer = optimizers.alone(AdamW8Bit(), RATE)
     tree = {"w": problem[2]}
     optimizer.init(tree)
     state = [tree, optimizer.state]
@@ -132,14 +132,14 @@ def test_compiled_it_computes_the_same(problem: tuple[mx.array, mx.array, mx.arr
 
 
 def _by_hand(start: mx.array) -> mx.array:
-    optimizer, w = optim.build(AdamW8Bit(), RATE), {"w": start}
+    optimizer, w = optimizers.alone(AdamW8Bit(), RATE), {"w": start}
     for part in range(3):
         w = optimizer.apply_gradients({"w": start * (part + 1)}, w)
     return w["w"]
 
 
 def test_a_state_read_back_goes_on_bit_for_bit(problem: tuple[mx.array, mx.array, mx.array], tmp_path: Path) -> None:
-    one, other = (optim.build(AdamW8Bit(), RATE) for _ in range(2))
+    one, other = (optimizers.alone(AdamW8Bit(), RATE) for _ in range(2))
     w = one.apply_gradients({"w": problem[2]}, {"w": problem[2]})
     mx.save_safetensors(str(tmp_path / "s.safetensors"), dict(tree_flatten(one.state)))
     other.state = tree_unflatten(list(checkpoint._arrays(tmp_path / "s.safetensors").items()))

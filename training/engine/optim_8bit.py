@@ -1,4 +1,4 @@
-"""AdamW that remembers in 8 bits: a quarter of its memory, the same course.
+"""Adam, AdamW and Lion that remember in 8 bits: a quarter of their memory, the same course.
 
 The running means are kept as one byte a number, in blocks with a scale each (Dettmers et al. 2022,
 arXiv 2110.02861). Small numbers matter as much as large ones here, so the codes lie close together near
@@ -9,12 +9,15 @@ between them says. Rounded to the nearest, a mean that changes by a thousandth a
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import mlx.core as mx
 import mlx.optimizers as mo
 
-from training.engine.catalog.optimizers import AdamW8Bit
+from training.engine.catalog.optimizers import Adam8Bit, AdamW8Bit, Lion8Bit
+from training.engine.optim_adam import Memory, decayed, missing
 
-BLOCK = 128  # numbers that share a scale: 2.06 bytes a weight in all
+BLOCK = 128  # numbers that share a scale: 1.03 bytes a weight for each running mean
 #: Smaller arrays stay in float32, as in bitsandbytes: they weigh nothing, and norms and biases are touchy.
 SMALLEST = 4096
 
@@ -22,48 +25,92 @@ _SIGNED, _UNSIGNED = (127, 2), (255, 4)  # highest code, and the power of its la
 _GOLDEN = (2654435769, 1640531527)  # steps of a sequence that fills an interval evenly, out of 2³²
 
 
-def build(s: AdamW8Bit, learning_rate: float) -> mo.Optimizer:
+def adamw(s: AdamW8Bit, learning_rate: float) -> mo.Optimizer:
     """What the catalog's row ``adamw_8bit`` means."""
-    return AdamW8bit(learning_rate, s)
+    return Adam8bit(s, learning_rate, decoupled=True, bias_correction=s.bias_correction)
 
 
-class AdamW8bit(mo.Optimizer):
-    """See the module. All of its arithmetic is float32, whatever the weights are."""
+def adam(s: Adam8Bit, learning_rate: float) -> mo.Optimizer:
+    """What the catalog's row ``adam_8bit`` means."""
+    return Adam8bit(s, learning_rate, decoupled=False)
 
-    def __init__(self, learning_rate: float, settings: AdamW8Bit) -> None:
-        super().__init__()
-        self._maybe_schedule("learning_rate", learning_rate)
-        self._settings = settings
 
-    def init_single(self, parameter: mx.array, state: dict[str, mx.array]) -> None:
+def lion(s: Lion8Bit, learning_rate: float) -> mo.Optimizer:
+    """What the catalog's row ``lion_8bit`` means."""
+    return Lion8bit(s, learning_rate)
+
+
+class Packed(mo.Optimizer):
+    """An optimizer whose running means are bytes. All of its arithmetic is float32, whatever the weights are."""
+
+    laws: ClassVar[dict[str, tuple[int, int]]]
+    """The running means by name, and how each is packed."""
+
+    def init_single(self, parameter: mx.array, state: Memory) -> None:
         """The empty memory of one array."""
-        if parameter.size < SMALLEST:
-            state |= {name: mx.zeros(parameter.shape) for name in ("m", "v")}
-            return
-        blocks = -(-parameter.size // BLOCK)
-        for name, kind in (("m", mx.int8), ("v", mx.uint8)):
-            state[name] = mx.zeros((blocks, BLOCK), dtype=kind)
+        for name, law in self.laws.items():
+            if parameter.size < SMALLEST:
+                state[name] = mx.zeros(parameter.shape)
+                continue
+            blocks = -(-parameter.size // BLOCK)
+            state[name] = mx.zeros((blocks, BLOCK), dtype=mx.int8 if law == _SIGNED else mx.uint8)
             state[f"{name}_scale"] = mx.zeros((blocks, 1))
 
-    def apply_single(self, gradient: mx.array, parameter: mx.array, state: dict[str, mx.array]) -> mx.array:
+    def recalled(self, name: str, state: Memory, like: mx.array) -> mx.array:
+        """The running mean ``name`` in the shape of ``like``."""
+        small = f"{name}_scale" not in state
+        return state[name] if small else unpack(state[name], state[f"{name}_scale"], self.laws[name], like)
+
+    def keep(self, name: str, value: mx.array, state: Memory) -> None:
+        """Put the running mean ``name`` back."""
+        if f"{name}_scale" not in state:
+            state[name] = value
+            return
+        share = _shares(state[name].shape, self.step)
+        state[name], state[f"{name}_scale"] = pack(value, self.laws[name], share)
+
+
+class Adam8bit(Packed):
+    """Adam (L2 penalty) or AdamW (``decoupled`` decay); see the module."""
+
+    laws: ClassVar[dict[str, tuple[int, int]]] = {"m": _SIGNED, "v": _UNSIGNED}
+
+    def __init__(
+        self, settings: Adam8Bit | AdamW8Bit, learning_rate: float, *, decoupled: bool, bias_correction: bool = True
+    ) -> None:
+        super().__init__()
+        self.learning_rate = learning_rate
+        self._settings, self._decoupled, self._corrects = settings, decoupled, bias_correction
+
+    def apply_single(self, gradient: mx.array, parameter: mx.array, state: Memory) -> mx.array:
         """One update of one array (Loshchilov and Hutter 2019, algorithm 2)."""
-        s, rate, (b1, b2) = self._settings, self.learning_rate.astype(mx.float32), self._settings.betas
-        g, w = gradient.astype(mx.float32), parameter.astype(mx.float32)
-        small = "m_scale" not in state
-        old_m = state["m"] if small else unpack(state["m"], state["m_scale"], _SIGNED, g)
-        old_v = state["v"] if small else unpack(state["v"], state["v_scale"], _UNSIGNED, g)
-        m, v = b1 * old_m + (1 - b1) * g, b2 * old_v + (1 - b2) * mx.square(g)
-        if small:
-            state["m"], state["v"] = m, v
-        else:
-            share = _shares(state["m"].shape, self.step)
-            state["m"], state["m_scale"] = pack(m, _SIGNED, share)
-            state["v"], state["v_scale"] = pack(v, _UNSIGNED, share)
-        length = mx.sqrt(v)
-        if s.bias_correction:
-            m = m / (1 - b1**self.step).astype(mx.float32)
-            length = length * mx.rsqrt(1 - b2**self.step).astype(mx.float32)
-        return (w * (1 - rate * s.weight_decay) - rate * m / (length + s.eps)).astype(parameter.dtype)
+        s, rate, (b1, b2) = self._settings, self.learning_rate, self._settings.betas
+        g, w = decayed(gradient, parameter, rate, s.weight_decay, decoupled=self._decoupled)
+        m = b1 * self.recalled("m", state, g) + (1 - b1) * g
+        v = b2 * self.recalled("v", state, g) + (1 - b2) * mx.square(g)
+        self.keep("m", m, state)
+        self.keep("v", v, state)
+        if self._corrects:
+            m, v = m / missing(b1, self.step), v / missing(b2, self.step)
+        return w - rate * m / (mx.sqrt(v) + s.eps)
+
+
+class Lion8bit(Packed):
+    """Lion (Chen et al. 2023, algorithm 2) with its momentum in bytes."""
+
+    laws: ClassVar[dict[str, tuple[int, int]]] = {"m": _SIGNED}
+
+    def __init__(self, settings: Lion8Bit, learning_rate: float) -> None:
+        super().__init__()
+        self.learning_rate = learning_rate
+        self._settings = settings
+
+    def apply_single(self, gradient: mx.array, parameter: mx.array, state: Memory) -> mx.array:
+        """One update of one array."""
+        s, rate, (b1, b2) = self._settings, self.learning_rate, self._settings.betas
+        m = self.recalled("m", state, gradient)
+        self.keep("m", b2 * m + (1 - b2) * gradient, state)
+        return parameter * (1 - rate * s.weight_decay) - rate * mx.sign(b1 * m + (1 - b1) * gradient)
 
 
 def pack(x: mx.array, law: tuple[int, int], share: mx.array) -> tuple[mx.array, mx.array]:

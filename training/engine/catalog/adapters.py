@@ -59,6 +59,10 @@ class _LowRank(_Layers):
         "Names of the linear layers inside a block, such as self_attn.q_proj; empty means all of them.",
     )
 
+    loraplus_lr_ratio: float = setting(
+        1.0, "LoRA+ ratio", "Rate of B and of DoRA's lengths over that of A; the paper advises 16.", ge=1, le=1024
+    )
+
     @model_validator(mode="before")
     @classmethod
     def _alpha(cls, data: Any) -> Any:
