@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,13 @@ from mlx import nn
 from mlx.utils import tree_flatten
 
 from tests.engine import runs
+from tests.engine.test_fuse import moe
 from tests.fakes import tiny
-from training.engine import adapters, models
+from training.engine import adapters, checkpoint, fuse, models
 from training.engine.catalog.adapters import Dora, Full, Lora
 from training.engine.device import Device
 from training.engine.errors import ConfigError, Exit
+from training.engine.places import Place
 
 CPU = Device("cpu", "test", 1 << 30, "", 1, True)
 GPU_RULES = Device("metal", "test", 1 << 30, "", 1, False)  # the base stays quantised; computed on any machine
@@ -116,16 +119,6 @@ def test_an_unknown_module_is_answered_with_the_known_ones(tiny_llama: Path) -> 
     assert ".linear" not in refused.value.hint
 
 
-@pytest.mark.parametrize("bits", [3, 4, 5, 6, 8])
-def test_dora_takes_a_base_of_any_bits(bits: int, tmp_path: Path) -> None:
-    folder = tiny.make(tmp_path / "m", bits=bits)
-    model = adapted(folder, Dora(rank=2), GPU_RULES)
-    assert mx.allclose(model(IDS), models.load(folder, "auto", GPU_RULES).model(IDS), atol=1e-3)
-    loss, gradients = nn.value_and_grad(model, lambda ids: model(ids).square().sum())(IDS)
-    assert all(mx.isfinite(g).all() for _, g in tree_flatten(gradients))
-    assert mx.isfinite(loss)
-
-
 @pytest.mark.parametrize("device", [CPU, GPU_RULES])
 def test_full_needs_a_base_that_is_not_quantised(device: Device, tiny_quantised: Path) -> None:
     with pytest.raises(ConfigError) as refused:
@@ -140,3 +133,127 @@ def test_a_folders_description_is_stock_mlx_lms() -> None:
         "num_layers": -1,
         "lora_parameters": {"rank": 4, "scale": 2.0, "dropout": 0.0, "keys": ["a"]},
     }
+
+
+BITS = [2, 3, 4, 5, 6, 8]
+
+
+@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("kind", [Lora, Dora])
+def test_on_packed_layers_as_on_unpacked_ones(kind: Any, bits: int, tmp_path: Path) -> None:
+    """Forward, fused and one gradient, packed against unpacked, for every width that MLX packs."""
+    folder = tiny.make(tmp_path / "m", bits=bits)
+    found = []
+    for device in (GPU_RULES, CPU):
+        mx.random.seed(1)
+        model = adapted(folder, kind(rank=2, alpha=8), device)
+        model.load_weights([(k, v + 0.1) for k, v in adapters.trained_weights(model).items()], strict=False)
+        loss, gradients = nn.value_and_grad(model, lambda ids, m=model: m(ids).square().mean())(IDS)
+        found.append((model, loss, dict(tree_flatten(gradients))))
+    (packed, loss, gradients), (plain, expected, wanted) = found
+    assert any(isinstance(m, nn.QuantizedLinear) for m in packed.modules())
+    assert abs(loss - expected).item() < 1e-4 * abs(expected).item()
+    for name, gradient in gradients.items():
+        assert mx.max(mx.abs(gradient - wanted[name])) <= 1e-3 * mx.max(mx.abs(wanted[name])) + 1e-6, name
+    mx.save_safetensors(str(tmp_path / adapters.WEIGHTS), adapters.trained_weights(packed))
+    (tmp_path / adapters.CONFIG).write_text(json.dumps(adapters.describe(kind(rank=2, alpha=8))))
+    fused = fuse.load_place(Place(model=folder, adapter=tmp_path), "auto", CPU).loaded.model
+    assert mx.allclose(fused(IDS), plain(IDS), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("kind", ["lora", "dora"])
+def test_trains_on_every_width(kind: str, bits: int, tmp_path: Path) -> None:
+    folder = tiny.make(tmp_path / "m", bits=bits)
+    adapter = {"name": kind, "rank": 4}
+    config = runs.request(folder, runs.data(tmp_path / "d"), adapter=adapter, iters=4, learning_rate=1e-2)
+    assert runs.run(tmp_path / "run", config) == Exit.FINISHED
+    losses = runs.points(tmp_path / "run")
+    assert losses[4] < losses[1]
+
+
+PATTERNS = {
+    "rank": 4, "alpha": 8, "use_rslora": True, "rank_pattern": {"self_attn.q_proj": 8, "layers.1.mlp.up_proj": 2},
+    "alpha_pattern": {"v_proj": 32},
+}  # fmt: skip
+
+
+def test_rslora_and_patterns_multiply_as_peft_does(tiny_llama: Path) -> None:
+    settings = Lora(**PATTERNS)
+    assert settings.alpha == 8
+    model = adapted(tiny_llama, settings)
+    at = dict(model.named_modules())
+    expected = {"self_attn.q_proj": (8, 8 / 8**0.5), "self_attn.v_proj": (4, 32 / 2), "mlp.up_proj": (2, 8 / 2**0.5)}
+    for name, (rank, scale) in expected.items():
+        layer = at[f"model.layers.1.{name}"]
+        assert (layer.lora_a.shape[1], layer.scale) == (rank, pytest.approx(scale))
+    assert at["model.layers.0.mlp.up_proj"].scale == pytest.approx(4.0)
+
+
+@pytest.mark.parametrize("kind", ["lora", "dora"])
+def test_stock_mlx_lm_opens_patterns_to_the_same_logits(kind: str, tiny_llama: Path, tmp_path: Path) -> None:
+    settings = {"name": kind, **PATTERNS}
+    config = runs.request(tiny_llama, runs.data(tmp_path / "d"), adapter=settings, iters=4, learning_rate=1e-2)
+    config["save_every"] = 2
+    assert runs.run(tmp_path / "run", config) == Exit.FINISHED
+    checkpoint = tmp_path / "run" / "checkpoints" / "0000004"
+    stock = mlx_lm.load(str(tiny_llama), adapter_path=str(checkpoint))[0](IDS)
+    own = adapted(tiny_llama, {"lora": Lora, "dora": Dora}[kind](**PATTERNS))
+    own.load_weights(str(checkpoint / "trained.safetensors"), strict=False)
+    own.eval()
+    assert mx.allclose(own(IDS), stock, rtol=1e-5, atol=1e-5)
+    assert not mx.allclose(stock, mlx_lm.load(str(tiny_llama))[0](IDS), atol=1e-2)
+    # And goes on from it bit for bit.
+    assert runs.run(tmp_path / "two", config, halt=(2, 0)) == Exit.STOPPED
+    assert runs.run(tmp_path / "two", config) == Exit.FINISHED
+    runs.assert_same(tmp_path / "run", tmp_path / "two", 4)
+
+
+def test_experts_take_patterns_too(tmp_path: Path) -> None:
+    settings = Lora(rank=4, alpha=8, rank_pattern={"up_proj": 8}, alpha_pattern={"down_proj": 2})
+    model = moe()
+    adapters.apply(model, settings)
+    model.load_weights([(k, v + 0.1) for k, v in adapters.trained_weights(model).items()], strict=False)
+    config = adapters.describe(settings)
+    mx.save_safetensors(str(tmp_path / adapters.WEIGHTS), adapters.stock_form(adapters.trained_weights(model), config))
+    (tmp_path / adapters.CONFIG).write_text(json.dumps(config))
+    fused = moe()
+    fuse.fuse(fused, tmp_path)
+    ids = IDS % 64
+    assert mx.allclose(fused(ids), model(ids), rtol=1e-4, atol=1e-4)
+
+
+def test_patterns_may_be_lines() -> None:
+    settings = Lora(rank_pattern=["self_attn.q_proj = 32"], alpha_pattern=["v_proj=6.5"])
+    assert (settings.rank_pattern, settings.alpha_pattern) == ({"self_attn.q_proj": 32}, {"v_proj": 6.5})
+    for wrong in (["q_proj"], ["q_proj=0"], ["q_proj=x"], ["q proj=3"], [3]):
+        with pytest.raises(ValueError, match="rank_pattern"):
+            Lora(rank_pattern=wrong)
+
+
+def test_a_pattern_without_a_module_is_a_slip(tiny_llama: Path) -> None:
+    with pytest.raises(ConfigError) as refused:
+        adapted(tiny_llama, Lora(rank_pattern={"q_proj": 8, "qq": 4}, alpha_pattern={"proj": 4}))
+    assert [p.loc for p in refused.value.problems] == [
+        ("adapter", "rank_pattern", "qq"),
+        ("adapter", "alpha_pattern", "proj"),
+    ]
+
+
+def test_training_starts_from_an_adapter_and_stock_mlx_lm_refuses_half_of_it(tiny_llama: Path, tmp_path: Path) -> None:
+    data = runs.data(tmp_path / "d")
+    first = runs.request(tiny_llama, data, iters=3, learning_rate=1e-2, adapter={"rank": 4})
+    assert runs.run(tmp_path / "one", first) == Exit.FINISHED
+    start = tmp_path / "one" / "checkpoints" / "0000003"
+    second = first | {"adapter_path": str(start), "learning_rate": 1e-12, "adapter": {"name": "dora", "rank": 2}}
+    assert runs.run(tmp_path / "two", second) == Exit.FINISHED
+    made = tmp_path / "two" / "checkpoints" / "0000003"
+    assert runs.points(tmp_path / "two")[1] < runs.points(tmp_path / "one")[1]
+    one, two = (
+        fuse.load_place(Place(model=tiny_llama, adapter=folder), "auto", CPU).loaded.model(IDS)
+        for folder in (start, made)
+    )
+    assert mx.allclose(one, two, atol=1e-4)  # nothing was learnt at that rate
+    assert checkpoint.fault_of(made) is None
+    with pytest.raises(AttributeError, match="num_layers"):
+        mlx_lm.load(str(tiny_llama), adapter_path=str(made))

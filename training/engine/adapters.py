@@ -12,13 +12,13 @@ import mlx.core as mx
 from mlx import nn
 from mlx.utils import tree_flatten, tree_unflatten
 
-from training.engine.catalog.adapters import ADAPTERS, Dora, Full, Lora
+from training.engine import places
+from training.engine.catalog.adapters import ADAPTERS, Dora, Full, Lora, matched, multiplier
 from training.engine.catalog.rows import Settings
 from training.engine.errors import ConfigError, Problem
 from training.engine.mlx_models import submodule
 
-WEIGHTS = "adapters.safetensors"
-CONFIG = "adapter_config.json"
+WEIGHTS, CONFIG = places.WEIGHTS, places.CONFIG
 
 
 def apply(model: nn.Module, settings: Settings, *, quantized: bool = False) -> None:
@@ -42,12 +42,13 @@ def put(model: nn.Module, settings: Settings, *, quantized: bool = False) -> Non
 def apply_lora(model: nn.Module, s: Lora) -> None:
     lora, switch = submodule("tuner.lora"), submodule("models.switch_layers")
 
-    def convert(layer: nn.Module) -> nn.Module:
+    def convert(path: str, layer: nn.Module) -> nn.Module:
+        how = {"r": s.rank_of(path), "scale": s.multiplier(path), "dropout": s.dropout}
         if hasattr(layer, "to_lora"):
-            return layer.to_lora(r=s.rank, scale=s.scale, dropout=s.dropout)
+            return layer.to_lora(**how)
         experts = isinstance(layer, switch.SwitchLinear | switch.QuantizedSwitchLinear)
         kind = lora.LoRASwitchLinear if experts else lora.LoRALinear
-        made = kind.from_base(layer, r=s.rank, scale=s.scale, dropout=s.dropout)
+        made = kind.from_base(layer, **how)
         return made if experts else _in_own_format(made)
 
     kinds = (nn.Linear, nn.QuantizedLinear, switch.SwitchLinear, switch.QuantizedSwitchLinear)
@@ -75,12 +76,13 @@ def _in_own_format(layer: nn.Module) -> nn.Module:
 def apply_dora(model: nn.Module, s: Dora) -> None:
     dora = submodule("tuner.dora").DoRALinear
 
-    def convert(linear: nn.Module) -> nn.Module:
+    def convert(path: str, linear: nn.Module) -> nn.Module:
         # Stock from_base takes input_dims * (32 // bits), which is wrong for 3, 5 and 6 bits.
         rows, columns = linear.weight.shape
         if isinstance(linear, nn.QuantizedLinear):
             columns = columns * 32 // linear.bits
-        layer = dora(input_dims=columns, output_dims=rows, r=s.rank, dropout=s.dropout, scale=s.scale)
+        rank, scale = s.rank_of(path), s.multiplier(path)
+        layer = dora(input_dims=columns, output_dims=rows, r=rank, dropout=s.dropout, scale=scale)
         layer.set_linear(linear)
         return layer
 
@@ -113,16 +115,19 @@ def _convert_blocks(
     model: nn.Module,
     s: Lora | Dora,
     fits: Callable[[nn.Module], bool],
-    convert: Callable[[nn.Module], nn.Module],
+    convert: Callable[[str, nn.Module], nn.Module],
 ) -> None:
     """Replace the fitting linear layers of the chosen blocks; unknown module names are an error."""
     wanted = None if s.keys is None else set(s.keys)
     found: set[str] = set()
+    paths: set[str] = set()
     known = sorted({k for block in model.layers for k, m in block.named_modules() if fits(m)})
+    names_of = {id(module): name for name, module in model.named_modules()}
     for block in _blocks(model, s.num_layers):
         hits = [(k, m) for k, m in block.named_modules() if fits(m) and (wanted is None or k in wanted)]
         found.update(k for k, _ in hits)
-        block.update_modules(tree_unflatten([(k, convert(m)) for k, m in hits]))
+        paths.update(names_of[id(m)] for _, m in hits)
+        block.update_modules(tree_unflatten([(k, convert(names_of[id(m)], m)) for k, m in hits]))
     names = sorted(wanted - found) if wanted is not None else []
     if names or not found:
         raise ConfigError.of(
@@ -136,17 +141,70 @@ def _convert_blocks(
             ]
         )
 
+    _refuse_idle_patterns(s, paths)
+
+
+def _refuse_idle_patterns(s: Lora | Dora, paths: set[str]) -> None:
+    """A name in a pattern that no adapted module ends with is a slip."""
+    problems = [
+        Problem(
+            ("adapter", setting, name),
+            "adapter.no_module",
+            f"No adapted module is called {name}.",
+            f"Such as: {', '.join(sorted(paths)[-3:])}.",
+        )
+        for setting in ("rank_pattern", "alpha_pattern")
+        for name in getattr(s, setting)
+        if not any(matched({name: 1.0}, path, 0.0) for path in paths)
+    ]
+    if problems:
+        raise ConfigError.of(problems)
+
 
 def describe(settings: Settings) -> dict[str, Any]:
-    """``adapter_config.json`` as stock mlx-lm reads it."""
+    """``adapter_config.json`` as stock mlx-lm reads it: of the weights in :func:`stock_form`.
+
+    Where settings go beyond what it knows, they stand beside that under PEFT's names.
+    """
     if isinstance(settings, Full):
         return {"fine_tune_type": "full", "num_layers": settings.num_layers}
     assert isinstance(settings, Lora | Dora)
-    parameters: dict[str, Any] = {"rank": settings.rank, "scale": settings.scale, "dropout": settings.dropout}
-    if settings.keys is not None:
-        parameters["keys"] = list(settings.keys)
+    s = settings
+    largest = max(s.rank, *s.rank_pattern.values()) if s.rank_pattern else s.rank
+    parameters: dict[str, Any] = {"rank": largest, "scale": s.multiplier(), "dropout": s.dropout}
+    if s.keys is not None:
+        parameters["keys"] = list(s.keys)
     # Stock mlx-lm reads 0 and less as "all blocks"; -1 says so in its own words.
-    return {"fine_tune_type": settings.name, "num_layers": settings.num_layers, "lora_parameters": parameters}
+    config = {"fine_tune_type": s.name, "num_layers": s.num_layers, "lora_parameters": parameters}
+    if s.use_rslora or s.rank_pattern or s.alpha_pattern:
+        config |= {"r": s.rank, "lora_alpha": s.alpha, "use_rslora": s.use_rslora}
+        config |= {"rank_pattern": s.rank_pattern, "alpha_pattern": s.alpha_pattern}
+    return config
+
+
+def stock_form(weights: dict[str, mx.array], config: dict[str, Any]) -> dict[str, mx.array]:
+    """``weights`` as stock mlx-lm can read them beside ``config`` (of :func:`describe`): of one rank and scale.
+
+    Lower ranks are filled up with zeros, another scale goes into B, so that the product stays what it is up to
+    the last digit of float32. The very same dictionary when there is nothing to do.
+    """
+    if not config.get("rank_pattern") and not config.get("alpha_pattern"):
+        return weights
+    rank, scale = config["lora_parameters"]["rank"], config["lora_parameters"]["scale"]
+    made = {}
+    for name, value in weights.items():
+        path, _, leaf = name.rpartition(".")
+        if leaf not in ("lora_a", "lora_b"):
+            made[name] = value
+            continue
+        # Of experts A is (experts, rank, in) and B (experts, out, rank); of others A is (in, rank), B (rank, out).
+        axis = (1 if leaf == "lora_a" else 2) if value.ndim == 3 else (1 if leaf == "lora_a" else 0)
+        own = value.shape[axis]
+        if leaf == "lora_b":
+            alpha = matched(config["alpha_pattern"], path, config["lora_alpha"])
+            value = value * (multiplier(alpha, own, use_rslora=config["use_rslora"]) / scale)
+        made[name] = mx.pad(value, [(0, rank - own if i == axis else 0) for i in range(value.ndim)])
+    return made
 
 
 def trained_weights(model: nn.Module) -> dict[str, mx.array]:

@@ -23,12 +23,14 @@ from typing import Any
 import mlx.core as mx
 from mlx.utils import tree_flatten, tree_unflatten
 
-from training.engine import ENGINE_VERSION, SCHEMA, adapters, random_stream
+from training.engine import ENGINE_VERSION, SCHEMA, adapters, places, random_stream
 from training.engine.batches import Cursor
 from training.engine.errors import ModelError, StorageError
+from training.engine.places import Place
 from training.engine.rundir import write_json
 
 MANIFEST = "manifest.json"
+TRAINED = "trained.safetensors"  # the adapter as it is trained, where that is not stock mlx-lm's form
 STATE, OPTIMIZER, TRAINER = "state.safetensors", "optimizer.safetensors", "trainer.json"
 _BROKEN = "broken-"
 _NAME = re.compile(r"^\d{7,}(-\d+)?$")
@@ -96,17 +98,26 @@ def save(
     optimizer: Any,
     gradients: Any,
     identity: dict[str, str],
+    start: Place | None = None,
 ) -> Path:
     """Publish a checkpoint under ``folder`` and return it. Raises StorageError when the disk refuses.
 
-    ``identity`` are the digests (model, data, settings) that a continuation must agree with.
+    ``identity`` are the digests (model, data, settings) that a continuation must agree with. ``start``: the model
+    that was trained; an adapter that it began with is laid beside the new one.
     """
     name = name_of(where)
     beside, target = folder / f".part-{name}", folder / name
     try:
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir(parents=True, mode=0o700)
-        mx.save_safetensors(str(beside / adapters.WEIGHTS), weights, {"format": "mlx"})
+        stock = adapters.stock_form(weights, config)
+        mx.save_safetensors(str(beside / adapters.WEIGHTS), stock, {"format": "mlx"})
+        if stock is not weights:
+            mx.save_safetensors(str(beside / TRAINED), weights)
+        if start is not None:
+            if start.adapter is not None:
+                config = places.put_before(beside, config, start.adapter)
+            config = {**config, "base_weights": places.weights_digest(start.model)}
         write_json(beside / adapters.CONFIG, config)
         mx.save_safetensors(str(beside / OPTIMIZER), dict(tree_flatten(optimizer.state)))
         state = {"rng": random_stream.key()} | {f"grad.{k}": v for k, v in tree_flatten(gradients or {})}
@@ -200,7 +211,8 @@ def restore(path: Path, model: Any, optimizer: Any, identity: dict[str, str]) ->
                 f"Checkpoint {path.name} was made with another {what}.",
                 f"Start a new job to train with this {what}.",
             )
-    weights = _arrays(path / adapters.WEIGHTS)
+    trained = path / TRAINED
+    weights = _arrays(trained if trained.exists() else path / adapters.WEIGHTS)
     own = adapters.trained_weights(model)
     if set(weights) != set(own) or any(weights[k].shape != own[k].shape for k in own):
         raise ModelError(

@@ -341,6 +341,7 @@ class Trainer:
                 optimizer=self.optimizer,
                 gradients=self.gradients,
                 identity=self.identity,
+                start=self.config.place,
             )
         self._tell(checkpoint.facts_of(path))
         for old in checkpoint.surplus(folder, self.config.keep_checkpoints, where.best_step):

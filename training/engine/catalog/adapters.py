@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from training.engine.catalog.rows import Catalog, Row, Settings, setting
 
@@ -19,6 +20,21 @@ class _Wrong:
 
 
 ModuleKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.]{1,120}$")]
+
+
+def _from_lines(value: Any) -> Any:
+    """Lines such as ``self_attn.q_proj=32``, as a form sends them, beside a dictionary."""
+    if not isinstance(value, list):
+        return value
+    pairs = [line.partition("=") if isinstance(line, str) else ("", "", "") for line in value]
+    wrong = next((line for line, (_, sign, _) in zip(value, pairs, strict=True) if not sign), None)
+    if wrong is not None:
+        raise ValueError(f"'{str(wrong)[:80]}' is no line such as self_attn.q_proj=32")
+    return {name.strip(): number.strip() for name, _, number in pairs}
+
+
+Ranks = Annotated[dict[ModuleKey, Annotated[int, Field(ge=1, le=1024)]], BeforeValidator(_from_lines)]
+Alphas = Annotated[dict[ModuleKey, Annotated[float, Field(gt=0, le=1_000_000)]], BeforeValidator(_from_lines)]
 
 
 class _Layers(Settings):
@@ -58,6 +74,24 @@ class _LowRank(_Layers):
         "Modules",
         "Names of the linear layers inside a block, such as self_attn.q_proj; empty means all of them.",
     )
+    use_rslora: bool = setting(
+        False,
+        "rsLoRA",
+        "Divides alpha by the square root of the rank in place of the rank, so that a high rank learns as fast as a "
+        "low one.",
+    )
+    rank_pattern: Ranks = setting(
+        {},
+        "Ranks by module",
+        "Another rank for modules whose name ends so, one in a line: self_attn.q_proj=32.",
+        max_length=200,
+    )
+    alpha_pattern: Alphas = setting(
+        {},
+        "Alphas by module",
+        "Another alpha for modules whose name ends so, one in a line: self_attn.q_proj=64.",
+        max_length=200,
+    )
 
     loraplus_lr_ratio: float = setting(
         1.0, "LoRA+ ratio", "Rate of B and of DoRA's lengths over that of A; the paper advises 16.", ge=1, le=1024
@@ -83,6 +117,30 @@ class _LowRank(_Layers):
     def alpha(self) -> float:
         """``scale * rank``, the word PEFT uses."""
         return self.scale * self.rank
+
+    def rank_of(self, path: str) -> int:
+        """Rank of the adapter at the module ``path``."""
+        return int(matched(self.rank_pattern, path, self.rank))
+
+    def multiplier(self, path: str = "") -> float:
+        """What the product of the adapter's matrices at ``path`` is multiplied with: alpha / rank, or for rsLoRA
+        alpha / sqrt(rank) (Kalajdzievski 2023, arXiv 2312.03732). Without a path that of the other modules."""
+        alpha, rank = matched(self.alpha_pattern, path, self.alpha), self.rank_of(path)
+        return (
+            self.scale
+            if (alpha, rank, self.use_rslora) == (self.alpha, self.rank, False)
+            else (multiplier(alpha, rank, use_rslora=self.use_rslora))
+        )
+
+
+def multiplier(alpha: float, rank: int, *, use_rslora: bool) -> float:
+    """PEFT's scaling of an adapter."""
+    return alpha / (math.sqrt(rank) if use_rslora else rank)
+
+
+def matched(pattern: Mapping[str, float], path: str, default: float) -> float:
+    """The value of the first name in ``pattern`` with which the module ``path`` ends, at a dot; as in PEFT."""
+    return next((value for name, value in pattern.items() if f".{path}".endswith(f".{name}")), default)
 
 
 def _scale(alpha: Any, rest: dict[str, Any], usual_rank: int) -> Any:
