@@ -4,9 +4,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
+PARITY := .venv-parity
+EXACT := MLX_ENABLE_TF32=0 TRL_EXPERIMENTAL_SILENCE=1
 BENCH = $(if $(ROWS),--rows $(ROWS)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(WRITE),--write)
 
-.PHONY: demo serve install install-dev assets test check format lint types contracts chaos browser smollm bench bench-overhead bench-cuda bench-live screenshots lock clean
+.PHONY: demo serve install install-dev assets test check format lint types contracts chaos browser smollm parity bench bench-overhead bench-cuda bench-live screenshots lock clean
 
 demo: install assets ## install, start, train the demo, go on serving (EXIT=1 ends after the training)
 	$(BIN)/python manage.py demo $(if $(EXIT),--exit)
@@ -58,6 +60,18 @@ browser: install-dev assets ## Debian's or your own Chromium, real pages
 smollm: install-dev ## tests on the real SmolLM2-135M
 	$(PYTEST) -m smollm
 
+parity: $(PARITY)/.installed ## losses, gradients and steps beside PyTorch, TRL and PEFT; WRITE=1 renews docs and golden files
+	$(EXACT) $(PARITY)/bin/python -m pytest -m parity tests/parity
+	$(if $(WRITE),$(EXACT) $(PARITY)/bin/python -m tests.parity.make_losses)
+
+$(PARITY)/.installed: $(EXTRA).lock pyproject.toml
+	$(PYTHON) -m venv $(PARITY)
+	$(PARITY)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	$(PARITY)/bin/python -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+		print(*project["optional-dependencies"]["parity"], sep="\n")' >$(PARITY)/requirements.txt
+	$(PARITY)/bin/python -m pip install --quiet --disable-pip-version-check -r $(PARITY)/requirements.txt
+	@touch $@
+
 bench: install-dev ## our engine beside mlx-lm and mlx-lm-lora on this CPU, and what the platform costs; QUICK=1, WRITE=1
 	$(BIN)/python -m tests.bench.cpu $(BENCH) $(if $(QUICK),--quick)
 	$(if $(QUICK)$(ROWS),,$(BIN)/python -m tests.bench.overhead $(if $(WRITE),--write))
@@ -83,4 +97,4 @@ lock: install-dev ## write the lock files anew: hashes, no hosts
 		--python-version 3.11 - -o node.lock
 
 clean:
-	rm -rf $(VENV) node_modules mlxplatform/static/vendor .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(PARITY) node_modules mlxplatform/static/vendor .mypy_cache .ruff_cache .pytest_cache
