@@ -116,3 +116,62 @@ def test_neither_mlx_nor_transformers_is_loaded() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, timeout=60)
     assert done.stdout.strip() == b"[]"
+
+
+Q = [{"role": "user", "content": "what?"}]
+PAIRS = [
+    {"prompt": Q, "chosen": "the long answer " * 9, "rejected": "no", "margin": 2.0},
+    {"prompt": Q, "chosen": "yes", "rejected": "no"},
+]
+
+
+@pytest.fixture
+def pairs(folders: dict[str, Path], tmp_path: Path) -> dict[str, Path]:
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in PAIRS))
+    return {**folders, "data": tmp_path}
+
+
+def test_both_answers_of_a_pair_are_those_of_the_training(pairs: dict[str, Path]) -> None:
+    (shown,) = view(pairs, rows=[1], max_seq_length=64)["rows"]
+    words = tokenizer.load(pairs["model"])
+    assert (shown["about"], shown["tokens"]) == ({"margin": 2.0}, [])
+    for part, name in zip(shown["parts"], ("chosen", "rejected"), strict=True):
+        trained = masks.answer(Q, PAIRS[0][name], words, 64)
+        assert (part["name"], part["trained"], part["cut"]) == (name, trained.count, trained.cut)
+        assert [t["id"] for t in part["tokens"] if not t["cut"]] == trained.ids
+        assert [t["trained"] for t in part["tokens"] if not t["cut"]] == trained.trained
+    assert shown["trained"] == sum(part["trained"] for part in shown["parts"])
+
+
+def test_a_pair_counts_as_two_sequences(pairs: dict[str, Path]) -> None:
+    found = view(pairs, pick="longest", max_seq_length=1024, batch_size=2, statistics=True)
+    words = tokenizer.load(pairs["model"])
+    lengths = [len(masks.answer(Q, pair[name], words).ids) for pair in PAIRS for name in ("chosen", "rejected")]
+    counts = found["statistics"]
+    assert (counts["rows"], counts["sequences"], counts["tokens"]) == (2, 4, sum(lengths))
+    assert counts["pad_waste"]["as_written"] == round(1 - sum(lengths) / (4 * max(lengths)), 4)
+    assert found["rows"][0]["row"] == 1
+
+
+def test_a_pair_with_one_answer_cut_away_is_reported(pairs: dict[str, Path]) -> None:
+    length = len(masks.prompt(Q, tokenizer.load(pairs["model"])))
+    found = view(pairs, rows=[2], max_seq_length=length, statistics=True)
+    assert found["rows"][0]["problem"]["code"] == "data.nothing_trained"
+    assert found["statistics"]["trains_nothing"]["count"] == 2
+
+
+def test_a_judged_answer_has_its_label(folders: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").write_text(json.dumps({"prompt": Q, "completion": "yes", "label": False}) + "\n")
+    (shown,) = view({**folders, "data": tmp_path})["rows"]
+    assert (shown["name"], shown["about"], shown["parts"]) == ("completion", {"label": False}, [])
+    assert "".join(token["text"] for token in shown["tokens"] if token["trained"]) == "yes<|im_end|>"
+
+
+def test_a_prompt_is_rendered_up_to_the_answer_and_trains_nothing(folders: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").write_text(json.dumps({"prompt": Q, "answer": "42"}) + "\n")
+    found = view({**folders, "data": tmp_path}, statistics=True)
+    (shown,) = found["rows"]
+    text = "".join(token["text"] for token in shown["tokens"])
+    assert text == "<|im_start|>user\nwhat?<|im_end|>\n<|im_start|>assistant\n"
+    assert (shown["trained"], shown["problem"], shown["about"]) == (0, None, {"answer": "42"})
+    assert found["statistics"]["trains_nothing"]["count"] == 0

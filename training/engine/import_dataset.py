@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from training.engine import python_docs
+from training.engine import python_docs, python_lessons
 from training.engine.containers import Record
 from training.engine.errors import DataError
 from training.engine.imports import FileSource, HubDataSource, ImportDatasetConfig, PythonDocsSource
@@ -81,7 +81,8 @@ def _open(config: ImportDatasetConfig, say: Reporter) -> _Source:
         given = frozenset(part.split for part in parts) - {POOL}
         return _Source(read_parts(parts, say), about, given)
     if isinstance(source, PythonDocsSource):
-        rows = python_docs.rows(source.limit, config.valid_share, config.test_share, config.seed, say)
+        shares = (config.valid_share, config.test_share)
+        rows = python_lessons.rows(source.form, source.limit, *shares, seed=config.seed, say=say)
         return _Source(rows, about | {"python": python_docs.VERSION}, frozenset(SPLITS))
     assert isinstance(source, HubDataSource)
     from training.engine import hub_data  # late: `datasets` costs 167 MB and 2.8 s, and files need it not

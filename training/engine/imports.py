@@ -74,10 +74,24 @@ class HubDataSource(_Base):
     revision: Revision = "main"
 
 
+#: What can be made of Python's documentation, and how it is made.
+DOCS_FORMS = {
+    "chat": "Questions about names of the standard library, answered by their docstrings.",
+    "preference": "The same questions with two answers. Chosen is the documented one. Rejected is in half of the rows "
+    "the answer for another name (margin 3), in a quarter an answer that breaks off in its middle (margin 2), in a "
+    "quarter the summary alone, without what the name is and where (margin 1).",
+    "kto": "The same questions with one answer each: half are the documented ones (good), half are made worse as "
+    "in the preference set (bad).",
+    "prompts": "Questions with a short answer that can be checked: in which module a name is, whether it is a "
+    "function, a class or an exception, and what its first parameter is called.",
+}
+
+
 class PythonDocsSource(_Base):
     """Questions and answers made from the docstrings of this machine's Python standard library."""
 
     kind: Literal["python_docs"] = "python_docs"
+    form: Literal["chat", "preference", "kto", "prompts"] = Field("chat", description="The format of the rows.")
     limit: int = Field(600, ge=12, le=100_000, description="Most rows to make.")
 
 

@@ -16,9 +16,10 @@ import re
 import sys
 import sysconfig
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from training.engine.containers import Record
 from training.engine.errors import DataError
@@ -55,6 +56,9 @@ class Doc:
     kind: str
     """``function``, ``class`` or ``exception``."""
     summary: str
+    """"" where the docstring has no usable one."""
+    parameters: tuple[str, ...] = ()
+    """Names of a function's parameters in their order, as far as they can be read."""
 
     @property
     def package(self) -> str:
@@ -62,17 +66,34 @@ class Doc:
         return self.module.partition(".")[0]
 
     @property
-    def row(self) -> dict[str, list[dict[str, str]]]:
-        """The chat row. The answer's frame is always the same, so that a small model can learn it."""
-        full = self.name if self.module == "builtins" else f"{self.module}.{self.name}"
-        pick = int.from_bytes(hashlib.sha256(full.encode()).digest()[:4]) % len(_QUESTIONS)
+    def full(self) -> str:
+        """The name with its module, as one would write it."""
+        return self.name if self.module == "builtins" else f"{self.module}.{self.name}"
+
+    @property
+    def question(self) -> str:
+        """One of a few ways to ask for it; always the same one for a name."""
+        pick = int.from_bytes(hashlib.sha256(self.full.encode()).digest()[:4]) % len(_QUESTIONS)
+        return _QUESTIONS[pick].format(name=self.full)
+
+    @property
+    def opening(self) -> str:
+        """How an answer begins: what it is and where, and the word that the summary stands behind."""
+        kind = f"an {self.kind}" if self.kind == "exception" else f"a {self.kind}"
+        return f"`{self.full}` is {kind} of the Python module `{self.module}`.\n\nSummary: "
+
+    @property
+    def answer(self) -> str:
+        """The documented answer. Its frame is always the same, so that a small model can learn it."""
         use = f"Import it with `from {self.module} import {self.name}`."
         if self.module == "builtins":
             use = "It is always there, without an import."
-        kind = f"an {self.kind}" if self.kind == "exception" else f"a {self.kind}"
-        answer = f"`{full}` is {kind} of the Python module `{self.module}`.\n\nSummary: {self.summary}\n\n{use}"
-        question = _QUESTIONS[pick].format(name=full)
-        return {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}
+        return f"{self.opening}{self.summary}\n\n{use}"
+
+    @property
+    def row(self) -> dict[str, list[dict[str, str]]]:
+        """The chat row."""
+        return {"messages": [{"role": "user", "content": self.question}, {"role": "assistant", "content": self.answer}]}
 
 
 def rows(
@@ -91,27 +112,40 @@ def rows(
         yield Part(Path("python"), f"python {VERSION}", split, 0), Record(number, doc.row)
 
 
-def collect() -> list[Doc]:
-    """All documented public functions and classes, sorted by module and name, each summary once."""
+def collect(found: list[Doc] | None = None) -> list[Doc]:
+    """All documented public functions and classes of ``found`` (:func:`everything`), each summary once.
+
+    Sorted by module and name. Raises DataError data.no_stdlib when this Python comes without sources.
+    """
+    kept: dict[tuple[str, str], Doc] = {}
+    names, summaries = set(), set()
+    for doc in sorted(
+        everything() if found is None else found, key=lambda doc: (doc.module.count("."), doc.module, doc.name)
+    ):
+        # posixpath and ntpath document the same functions: such doubles would leak between splits.
+        if doc.summary and doc.summary.lower() not in summaries and (doc.module, doc.name) not in names:
+            kept[doc.module, doc.name] = doc
+            names.add((doc.module, doc.name))
+            summaries.add(doc.summary.lower())
+    return sorted(kept.values(), key=lambda doc: (doc.module, doc.name))
+
+
+def everything() -> list[Doc]:
+    """All public functions and classes of the standard library, documented or not, also in several places.
+
+    Raises DataError data.no_stdlib.
+    """
     root = Path(sysconfig.get_paths()["stdlib"])
     found = [doc for path, module in _modules(root) for doc in _in_source(path, module)]
     for module in _IN_C:
         found.extend(_in_module(module))
-    if not found:
+    if not any(doc.summary for doc in found):
         raise DataError(
             "data.no_stdlib",
             f"The sources of Python's standard library are not in {root}.",
             "Install them, or import a data set of your own.",
         )
-    kept: dict[tuple[str, str], Doc] = {}
-    names, summaries = set(), set()
-    for doc in sorted(found, key=lambda doc: (doc.module.count("."), doc.module, doc.name)):
-        # posixpath and ntpath document the same functions: such doubles would leak between splits.
-        if doc.summary.lower() not in summaries and (doc.module, doc.name) not in names:
-            kept[doc.module, doc.name] = doc
-            names.add((doc.module, doc.name))
-            summaries.add(doc.summary.lower())
-    return sorted(kept.values(), key=lambda doc: (doc.module, doc.name))
+    return found
 
 
 def spread(docs: list[Doc], limit: int) -> list[Doc]:
@@ -194,9 +228,10 @@ def _in_source(path: Path, module: str) -> Iterator[Doc]:
         return
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not node.name.startswith("_"):
-            summary = clean(ast.get_docstring(node))
-            if summary:
-                yield Doc(module, node.name, _kind(node.name, isinstance(node, ast.ClassDef)), summary)
+            is_class = isinstance(node, ast.ClassDef)
+            taken = () if isinstance(node, ast.ClassDef) else (*node.args.posonlyargs, *node.args.args)
+            parameters = tuple(parameter.arg for parameter in taken)
+            yield Doc(module, node.name, _kind(node.name, is_class), clean(ast.get_docstring(node)), parameters)
 
 
 def _in_module(module: str) -> Iterator[Doc]:
@@ -208,9 +243,15 @@ def _in_module(module: str) -> Iterator[Doc]:
             continue
         if value.__name__ != name or (is_class and value.__module__ not in (module, "builtins", "_" + module)):
             continue
-        summary = clean(value.__doc__)
-        if summary and not (is_class and value.__module__ == "builtins" and module != "builtins"):
-            yield Doc(module, name, _kind(name, is_class), summary)
+        if not (is_class and value.__module__ == "builtins" and module != "builtins"):
+            yield Doc(module, name, _kind(name, is_class), clean(value.__doc__), () if is_class else _signature(value))
+
+
+def _signature(function: Callable[..., Any]) -> tuple[str, ...]:
+    try:
+        return tuple(inspect.signature(function).parameters)
+    except (TypeError, ValueError):  # some functions in C do not tell
+        return ()
 
 
 def _kind(name: str, is_class: bool) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 from training.engine import masks
 from training.engine.errors import DataError
 from training.engine.imports import TokensConfig
-from training.engine.masks import Encoded
+from training.engine.masks import Encoded, TrainOn
 from training.engine.report import Reporter, Silent
 from training.engine.tokenizer import Tokenizer
 from training.engine.tokenizer import load as load_tokenizer
@@ -68,12 +68,14 @@ def _survey(config: TokensConfig, tokenizer: Tokenizer, path: Path, counted: Sta
     best: list[tuple[float, int]] = []
     for number, row in _rows(path):
         try:
-            whole = masks.encode(row, tokenizer, config.train_on)
+            parts = encoded(row, tokenizer, config.train_on)
         except DataError as error:
             counted.refused(number, error)
             continue
-        counted.add(number, whole)
-        shares = {"longest": len(whole.ids), "most_masked": 1 - whole.count / max(1, len(whole.ids))}
+        counted.add(number, parts)
+        tokens = sum(len(whole.ids) for whole in parts.values())
+        trained = sum(whole.count for whole in parts.values())
+        shares = {"longest": tokens, "most_masked": 1 - trained / max(1, tokens)}
         if config.pick in shares:
             # Of equals the first row wins: its negative number is the larger one.
             heapq.heappush(best, (shares[config.pick], -number))
@@ -106,14 +108,42 @@ def _rows(path: Path, numbers: list[int] | None = None) -> Iterator[tuple[int, d
         yield number, found[number]
 
 
+def encoded(row: dict[str, Any], tokenizer: Tokenizer, train_on: TrainOn = "assistant") -> dict[str, Encoded]:
+    """The sequences that a normal row is trained as, uncut, by name.
+
+    A pair is ``chosen`` and ``rejected``, a judged answer ``completion``, a bare prompt ``prompt`` with
+    nothing trained; every other row is one sequence without a name, "". Raises as ``masks.encode``.
+    """
+    turns = row.get("prompt")
+    if not isinstance(turns, list):
+        return {"": masks.encode(row, tokenizer, train_on)}
+    names = [name for name in ("chosen", "rejected", "completion") if name in row]
+    if names:
+        return {name: masks.answer(turns, row[name], tokenizer) for name in names}
+    ids = masks.prompt(turns, tokenizer)
+    return {"prompt": Encoded(ids, [False] * len(ids), 0)}
+
+
 def _shown(number: int, row: dict[str, Any], config: TokensConfig, tokenizer: Tokenizer) -> dict[str, Any]:
-    """One row: its tokens ``{"id", "text", "trained", "special", "cut"}`` (MAX_SHOWN at most) and the counts."""
+    """One row: its tokens and counts; of a pair the counts of both answers, and each of them in ``parts``."""
+    about = {key: row[key] for key in ("margin", "label", "answer") if key in row}
     try:
-        whole = masks.encode(row, tokenizer, config.train_on)
+        found = encoded(row, tokenizer, config.train_on)
     except DataError as error:
         problem = {"code": error.code, "message": error.message, "hint": error.hint}
-        return {"row": number, "tokens": [], "total": 0, "trained": 0, "cut": 0, "problem": problem}
-    kept = masks.shortened(whole, config.max_seq_length)
+        none = {"tokens": [], "total": 0, "trained": 0, "cut": 0, "problem": problem}
+        return {"row": number, "name": "", **none, "parts": [], "about": about}
+    parts = [_part(name, whole, config.max_seq_length, tokenizer) for name, whole in found.items()]
+    if len(parts) == 1:
+        return {"row": number, **parts[0], "parts": [], "about": about}
+    sums = {key: sum(part[key] for part in parts) for key in ("total", "trained", "cut")}
+    problem = next((part["problem"] for part in parts if part["problem"]), None)
+    return {"row": number, "name": "", "tokens": [], **sums, "problem": problem, "parts": parts, "about": about}
+
+
+def _part(name: str, whole: Encoded, max_seq_length: int, tokenizer: Tokenizer) -> dict[str, Any]:
+    """One sequence: tokens ``{"id", "text", "trained", "special", "cut"}`` (MAX_SHOWN at most) and the counts."""
+    kept = masks.shortened(whole, max_seq_length)
     tokens = []
     for i, token in enumerate(whole.ids[:MAX_SHOWN]):
         cut = i >= len(kept.ids)
@@ -121,23 +151,25 @@ def _shown(number: int, row: dict[str, Any], config: TokensConfig, tokenizer: To
             "id": token, "text": tokenizer.token(token), "trained": whole.trained[i] and not cut,
             "special": tokenizer.is_special(token), "cut": cut,
         })  # fmt: skip
+    problem = None if name == "prompt" else kept.problem  # nothing of a prompt is meant to be trained
     return {
-        "row": number,
+        "name": name,
         "tokens": tokens,
         "total": len(whole.ids),
         "trained": kept.count,
         "cut": kept.cut,
-        "problem": kept.problem.as_dict() if kept.problem else None,
+        "problem": problem.as_dict() if problem else None,
     }
 
 
 @dataclass(slots=True)
 class Statistics:
-    """Counts over a split. Keeps one number per row, nothing else grows."""
+    """Counts over a split. Keeps one number per sequence, nothing else grows. A pair is two sequences."""
 
     max_seq_length: int
     batch_size: int
     lengths: array[int] = field(default_factory=lambda: array("I"))
+    rows: int = 0
     tokens: int = 0
     trained: int = 0
     nothing: list[int] = field(default_factory=list)
@@ -145,13 +177,17 @@ class Statistics:
     refusals: list[dict[str, Any]] = field(default_factory=list)
     refused_count: int = 0
 
-    def add(self, number: int, whole: Encoded) -> None:
-        """Count one row, given uncut."""
-        kept = masks.shortened(whole, self.max_seq_length)
-        self.lengths.append(len(whole.ids))
-        self.tokens += len(kept.ids)
-        self.trained += kept.count
-        if not kept.count:
+    def add(self, number: int, parts: dict[str, Encoded]) -> None:
+        """Count one row, given uncut as :func:`encoded` gives it."""
+        self.rows += 1
+        empty = False
+        for name, whole in parts.items():
+            kept = masks.shortened(whole, self.max_seq_length)
+            self.lengths.append(len(whole.ids))
+            self.tokens += len(kept.ids)
+            self.trained += kept.count
+            empty = empty or (not kept.count and name != "prompt")
+        if empty:
             self.nothing_count += 1
             if len(self.nothing) < _LISTED:
                 self.nothing.append(number)
@@ -163,15 +199,19 @@ class Statistics:
             self.refusals.append({"row": number, "code": error.code, "message": error.message, "hint": error.hint})
 
     def as_dict(self) -> dict[str, Any]:
-        """Shares are between 0 and 1; histogram buckets are [most tokens, rows], the last one [null, rows]."""
-        rows = len(self.lengths)
+        """Shares are between 0 and 1; histogram buckets are [most tokens, sequences], the last one [null, sequences].
+
+        ``rows`` and ``sequences`` differ for pairs only; lengths and shares are of sequences.
+        """
+        sequences = len(self.lengths)
         return {
-            "rows": rows + self.refused_count,
+            "rows": self.rows + self.refused_count,
+            "sequences": sequences,
             "tokens": self.tokens,
             "trained": self.trained,
             "trained_share": round(self.trained / self.tokens, 4) if self.tokens else 0,
             "longest": max(self.lengths, default=0),
-            "mean": round(sum(self.lengths) / rows, 1) if rows else 0,
+            "mean": round(sum(self.lengths) / sequences, 1) if sequences else 0,
             "histogram": self._histogram(),
             "cut_share": {str(edge): self._cut(edge) for edge in sorted({*LENGTHS, self.max_seq_length})},
             "pad_waste": {
@@ -194,8 +234,9 @@ class Statistics:
     def _waste(self, lengths: array[int] | list[int]) -> float:
         """Share of the positions of all micro-batches that are padding, rows taken in this order."""
         used = total = 0
-        for start in range(0, len(lengths), self.batch_size):
-            batch = [min(length, self.max_seq_length) for length in lengths[start : start + self.batch_size]]
+        size = self.batch_size * max(1, len(lengths) // max(1, self.rows))
+        for start in range(0, len(lengths), size):
+            batch = [min(length, self.max_seq_length) for length in lengths[start : start + size]]
             used += sum(batch)
             total += max(batch) * len(batch)
         return round(1 - used / total, 4) if total else 0.0
