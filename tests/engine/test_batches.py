@@ -12,8 +12,8 @@ import pytest
 from tests.engine.examples import one
 from training.engine.batches import ByRows, ByTokens, Cursor, Rows, Size, Stream, in_order, order, read
 from training.engine.errors import DataError, ModelError
-from training.engine.layouts import Flat, Padded
 from training.engine.examples import Example
+from training.engine.layouts import Flat, Padded
 
 
 def row(length: int, first: int = 1) -> Example:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine import runs
+from tests.engine import method_data, runs
 from training.engine.catalog.adapters import ADAPTERS
 from training.engine.catalog.kinds import KINDS
 from training.engine.catalog.methods import METHODS
@@ -39,6 +39,8 @@ def test_every_row_has_words(key: str, row: Row) -> None:
 
 @pytest.mark.parametrize(("key", "row"), ROWS)
 def test_every_row_trains_and_goes_on(key: str, row: Row, tiny_llama: Path, data: Path, tmp_path: Path) -> None:
+    if key == "method":
+        data = method_data.data(tmp_path / "data", row.name)
     config = runs.request(tiny_llama, data, iters=3, learning_rate=1e-3, **{key: row.name})
     assert runs.run(tmp_path / "a", config) == Exit.FINISHED
     assert runs.run(tmp_path / "b", config, halt=(2, 0)) == Exit.STOPPED

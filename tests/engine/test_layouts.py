@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from mlx import nn
 from mlx.utils import tree_flatten
 
-from tests.fakes import families
 from tests.engine.examples import one
+from tests.fakes import families
 from training.engine import layouts, recompute, segments
 from training.engine.catalog.methods import Sft as Settings
-from training.engine.layouts import Batch, Flat, Padded, Slots
 from training.engine.examples import Example
+from training.engine.layouts import Batch, Flat, Padded, Slots
 from training.engine.methods.sft import Sft
 
 LAYOUTS = [Flat(), Slots(4, None), Slots(1, 64), Padded(4)]

@@ -13,7 +13,6 @@ from training.engine import token_cache
 from training.engine.batches import Rows
 from training.engine.config import TrainConfig, check
 from training.engine.errors import Exit
-from training.engine.examples import Example
 
 ROWS = Rows([one([5, 6, 7], [False, True, True], 2), one([9], [False], 0)], 3, 1)
 

@@ -19,7 +19,6 @@ from training.engine.device import Device
 from training.engine.errors import Exit
 from training.engine.journal import Event
 from training.engine.layouts import Batch, Flat
-from training.engine.examples import Example
 from training.engine.methods.sft import Sft
 from training.engine.trainer import Plan
 

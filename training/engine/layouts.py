@@ -11,7 +11,7 @@ All give the same sums over trained tokens (``tests/engine/test_layouts.py``, fa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from itertools import accumulate
 from typing import Any, Protocol

@@ -13,7 +13,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from training.engine import adapters, batches, blas, device, layouts, memory_facts, places, places, token_cache
+from training.engine import adapters, batches, blas, device, layouts, memory_facts, places, token_cache
 from training.engine.batches import Rows
 from training.engine.catalog.methods import METHODS
 from training.engine.config import TrainConfig
@@ -26,8 +26,8 @@ from training.engine.layouts import Layout
 from training.engine.lender import Lender
 from training.engine.memory_watch import MemoryWatch
 from training.engine.methods.method import Method
-from training.engine.notes import Desk
 from training.engine.neftune import add_noise
+from training.engine.notes import Desk
 from training.engine.recompute import recompute_blocks
 from training.engine.samples import Sampler
 from training.engine.session import Session

@@ -20,6 +20,9 @@ class MethodSettings(Settings):
     parts: ClassVar[int] = 1
     """Sequences that a row becomes."""
 
+    online: ClassVar[bool] = False
+    """Whether it trains on what the model itself writes meanwhile."""
+
     @property
     def needs(self) -> tuple[Other, ...]:
         """Other models that must be given."""

@@ -10,6 +10,7 @@ from training.engine.catalog.method_settings import MethodSettings
 from training.engine.catalog.rows import setting
 
 _BETA = "How firmly the model is held to the reference. Lower lets it move further; 0.1 is usual."
+_COUNTS = "How much a difference between the answers counts."
 _SMOOTHING = "Share of the pairs whose two answers may be the wrong way round."
 
 
@@ -59,7 +60,7 @@ class Cpo(_Pairs):
 
 
 class SimPo(_Pairs):
-    """Simple preference optimisation (Meng et al. 2024, arXiv 2405.14734): log-probabilities per token, no reference."""
+    """Simple preference optimisation (Meng et al. 2024, arXiv 2405.14734): judged per token, no reference."""
 
     name: Literal["simpo"] = "simpo"
     beta: float = setting(
@@ -104,13 +105,13 @@ class Kto(MethodSettings):
 
 
 class RewardModel(_Pairs):
-    """A reward model: scores an answer with one number (Bradley and Terry 1952; Ouyang et al. 2022, arXiv 2203.02155)."""
+    """Scores an answer with one number (Bradley and Terry 1952; Ouyang et al. 2022, arXiv 2203.02155)."""
 
     name: Literal["reward_model"] = "reward_model"
     center_rewards_coefficient: float = setting(
         0.0,
         "Centring",
-        "Draws the scores of a pair to a sum of 0, so that scores of different questions can be compared; 0.01 is usual.",
+        "Draws the scores of a pair to a sum of 0, so that different questions' scores compare; 0.01 is usual.",
         level="adjust",
         ge=0,
         le=10,

@@ -1,0 +1,151 @@
+"""Gates that every method walks through, also the one of tomorrow: what must not change a loss, and what must."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import pytest
+from mlx import nn
+from mlx.utils import tree_flatten
+
+from tests.engine import method_data, runs
+from training.engine import adapters, batches, layouts, segments
+from training.engine.batches import ByRows, Rows
+from training.engine.catalog.adapters import Lora
+from training.engine.catalog.methods import METHODS
+from training.engine.config import TrainConfig, check
+from training.engine.device import Device
+from training.engine.errors import Exit
+from training.engine.examples import Example
+from training.engine.fuse import load_place
+from training.engine.layouts import Flat, Layout, Padded, Slots
+from training.engine.lender import Lender
+from training.engine.masks import Encoded
+from training.engine.methods.method import Method, units
+from training.engine.notes import Desk
+from training.engine.report import Silent
+from training.engine.tokenizer import load as load_tokenizer
+
+OFFLINE = [row.name for row in METHODS if not row.settings.online]  # type: ignore[attr-defined]
+CPU = Device("cpu", "test", 0, "", 1, True)
+
+
+class Ready:
+    """A method on a tiny model, with its rows, as a training has them before the first step."""
+
+    def __init__(self, folder: Path, name: str, base: Path, count: int = 6, **settings: Any) -> None:
+        data = method_data.data(folder, name, train=count)
+        config = check(TrainConfig, runs.request(base, data, method={"name": name, **settings}))
+        mx.random.seed(1)
+        self.model: nn.Module = load_place(config.place, "float32", CPU).loaded.model
+        adapters.apply(self.model, Lora(rank=4))
+        layouts.choose(self.model, 2, None, is_cpu=True)
+        self.method: Method = METHODS[name].load()(config.method)
+        self.method.prepare(self.model)
+        words = load_tokenizer(base)
+        rows = batches.read(data / "train.jsonl", lambda row: self.method.encode(row, words, 256), lambda _: None)
+        self.model.eval()
+        identity = {"model": "", "rows.train": ""}
+        desk = Desk(Flat(), ByRows(2), Silent(), lambda: None, None, identity, lender(base), words, 256)
+        self.rows: Rows = self.method.annotate(self.model, {"train": rows}, desk)["train"]
+        self.model.train()
+        # As in the midst of a training: adapters that do something.
+        moved = [
+            (k, 0.05 * mx.random.normal(v.shape)) for k, v in tree_flatten(self.model.parameters()) if "lora_b" in k
+        ]
+        self.model.load_weights(moved, strict=False)
+
+    def result(self, layout: Layout, *micro: list[int]) -> tuple[dict[str, float], dict[str, mx.array]]:
+        """Terms and gradients per unit over micro-batches of these rows."""
+        terms: dict[str, float] = {}
+        sums: dict[str, mx.array] = {}
+        count = 0
+        for numbers in micro:
+            batch = layout.lay([self.rows.rows[i] for i in numbers])
+            count += units(self.method, batch)
+
+            def loss() -> tuple[mx.array, dict[str, mx.array]]:
+                with segments.cut(batch.cuts):  # noqa: B023 - called at once
+                    made = self.method.loss(self.model, batch)  # noqa: B023
+                return made["loss"], made
+
+            (_, made), gradients = nn.value_and_grad(self.model, loss)()
+            for name, value in made.items():
+                terms[name] = terms.get(name, 0.0) + float(value.item())
+            for name, value in tree_flatten(gradients):
+                sums[name] = sums[name] + value if name in sums else value
+        return {k: v / count for k, v in terms.items()}, {k: v / count for k, v in sums.items()}
+
+
+def lender(base: Path) -> Lender:
+    return Lender({}, "float32", CPU)
+
+
+def assert_same(one: Any, other: Any, tolerance: float = 2e-5) -> None:
+    assert one[0] == pytest.approx(other[0], rel=tolerance, abs=tolerance)
+    largest = max(float(mx.max(mx.abs(value)).item()) for value in one[1].values())
+    assert one[1].keys() == other[1].keys()
+    for name, value in one[1].items():
+        assert mx.max(mx.abs(value - other[1][name])).item() <= tolerance * largest, name
+
+
+@pytest.fixture(params=OFFLINE)
+def ready(request: pytest.FixtureRequest, tiny_llama: Path, tmp_path: Path) -> Ready:
+    return Ready(tmp_path / "data", request.param, tiny_llama)
+
+
+def test_the_order_of_rows_changes_nothing(ready: Ready) -> None:
+    assert_same(ready.result(Flat(), [0, 1, 2, 3]), ready.result(Flat(), [2, 0, 3, 1]))
+
+
+@pytest.mark.parametrize("layout", [Padded(), Padded(9), Slots(9, None), Slots(9, 512)], ids=lambda x: x.name)
+def test_padding_and_fillings_change_nothing(ready: Ready, layout: Layout) -> None:
+    assert_same(ready.result(Flat(), [0, 1, 2]), ready.result(layout, [0, 1, 2]))
+
+
+def test_micro_batches_add_up_to_the_whole(ready: Ready) -> None:
+    if "kl" in ready.method.terms:
+        pytest.skip("its loss holds a mean over the micro-batch, as published")
+    assert_same(ready.result(Flat(), [0, 1, 2, 3]), ready.result(Flat(), [0, 1, 2], [3]))
+
+
+def test_a_row_without_anything_trained_makes_no_nan(ready: Ready) -> None:
+    silent = [
+        Example(
+            tuple(Encoded(p.ids, [False] * len(p.ids), 0) for p in row.parts),
+            row.numbers,
+            {name: value[:0] for name, value in row.arrays.items()},
+            row.row,
+        )
+        for row in ready.rows.rows
+    ]
+    ready.rows = Rows([*ready.rows.rows[:2], silent[2]], 0, 0)
+    terms, gradients = ready.result(Flat(), [0, 1, 2])
+    assert all(map(math.isfinite, terms.values()))
+    assert all(mx.all(mx.isfinite(g)).item() for g in gradients.values())
+
+
+@pytest.mark.parametrize("name", OFFLINE)
+def test_b_moves_at_the_first_step_and_a_at_the_second(name: str, tiny_llama: Path, tmp_path: Path) -> None:
+    data = method_data.data(tmp_path / "data", name)
+    plain = {"optimizer": {"name": "sgd", "momentum": 0}, "lr_schedule": "constant", "learning_rate": 0.5}
+    config = runs.request(tiny_llama, data, method=name, iters=2, save_every=1, **plain)
+    assert runs.run(tmp_path / "run", config) == Exit.FINISHED
+    first, second = (runs.arrays(tmp_path / "run", step) for step in (1, 2))
+    for key in first:
+        if key.endswith("lora_b"):
+            assert mx.any(first[key] != 0).item(), key
+        if key.endswith("lora_a"):
+            assert mx.any(first[key] != second[key]).item(), key
+
+
+@pytest.mark.parametrize("name", OFFLINE)
+def test_four_rows_are_learnt_by_heart(name: str, tiny_llama: Path, tmp_path: Path) -> None:
+    data = method_data.data(tmp_path / "data", name, train=4)
+    config = runs.request(tiny_llama, data, method=name, iters=60, batch_size=4, learning_rate=2e-2)
+    assert runs.run(tmp_path / "run", config) == Exit.FINISHED
+    losses = runs.points(tmp_path / "run")
+    assert losses[60] < 0.5 * losses[1]
