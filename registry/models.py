@@ -78,8 +78,13 @@ class ModelVersion(models.Model):
 
     @property
     def is_trainable(self) -> bool:
-        """Whether a training can start from it: a whole model, not an adapter."""
-        return self.kind != self.Kind.ADAPTER
+        """Whether a training can start from it: a whole model, or an adapter whose base is known."""
+        return self.kind != self.Kind.ADAPTER or self.base_id is not None
+
+    @property
+    def whole(self) -> ModelVersion:
+        """The whole model: this version, or the base that an adapter belongs on."""
+        return self.base if self.kind == self.Kind.ADAPTER and self.base is not None else self
 
 
 class Alias(models.Model):

@@ -212,6 +212,13 @@ def file_rows(version: ModelVersion) -> list[FileRow]:
 def load_snippet(version: ModelVersion) -> str:
     """Python that loads the version in stock mlx-lm."""
     folder, adapter = version.folder, ""
+    if any(name.startswith("before.") for name in version.files):
+        return (
+            "# It was trained on top of another adapter, so mlx-lm would load only half of it.\n"
+            "from training.engine import device, fuse\nfrom training.engine.places import Place\n\n"
+            f'place = Place(\n    model="{version.whole.folder}",\n    adapter="{version.folder}",\n)\n'
+            'model = fuse.load_place(place, "auto", device.set_up(0)).loaded.model\n'
+        )
     if version.kind == ModelVersion.Kind.ADAPTER and version.base is not None:
         folder, adapter = version.base.folder, f',\n    adapter_path="{version.folder}",'
     body = f'\n    "{folder}"{adapter}\n' if adapter else f'"{folder}"'
@@ -222,7 +229,7 @@ def source_words(source: dict[str, Any]) -> list[tuple[str, str]]:
     """Where a version came from, as names and values."""
     labels = {
         "kind": "Source", "repo_id": "Hub id", "revision": "Revision", "commit": "Commit", "file": "File",
-        "name": "Name", "sha256": "sha256", "path": "Path",
+        "name": "Name", "sha256": "sha256", "path": "Path", "start": "Began with",
     }  # fmt: skip
     words = {**source, "kind": KINDS.get(str(source.get("kind")), source.get("kind"))}
     return [(labels[key], str(words[key])) for key in labels if words.get(key)]

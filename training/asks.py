@@ -50,7 +50,7 @@ def validate(path: Path, *, data_format: str = "", max_problems: int = 20) -> di
 
 def tokens(data: DatasetVersion, model: ModelVersion, **options: Any) -> dict[str, Any]:
     """Rows of ``data`` token by token with the training's mask; ``options`` as in ``TokensConfig``."""
-    return ask("tokens", {"model": str(model.folder), "data": str(data.folder), **options})
+    return ask("tokens", {"model": str(model.whole.folder), "data": str(data.folder), **options})
 
 
 def ask(

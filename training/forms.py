@@ -173,7 +173,7 @@ def _control(name: str, schema: Mapping[str, Any], default: Any) -> Control:
     kind = schema["type"]
     if kind == "boolean":
         return Control(name, "flag", text, value=text)
-    if kind == "array":
+    if kind in {"array", "object"}:
         return Control(name, "lines", text, value=text)
     if kind in {"integer", "number"}:
         low = schema.get("minimum", schema.get("exclusiveMinimum"))
@@ -194,6 +194,8 @@ def as_text(value: Any) -> str:
         return f"{value:.10g}"
     if isinstance(value, list | tuple):
         return "\n".join(map(str, value))
+    if isinstance(value, Mapping):
+        return "\n".join(f"{key}={as_text(part)}" for key, part in value.items())
     return str(value)
 
 
@@ -204,7 +206,7 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         if key in BLOCKS and isinstance(value, Mapping):
             texts[key] = str(value.get("name", ""))
             texts |= flatten({k: v for k, v in value.items() if k != "name"}, f"{key}.")
-        elif prefix + key in _pairs():
+        elif prefix + key in _pairs() and isinstance(value, list | tuple):  # eps is a pair of one optimizer only
             texts |= {f"{prefix}{key}.{i}": as_text(part) for i, part in enumerate(value)}
         else:
             texts[prefix + key] = as_text(value)

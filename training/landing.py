@@ -19,11 +19,13 @@ from django.db.models import Max
 from mlxplatform.core.errors import DomainError
 from registry.models import ModelVersion
 from registry.services import Found, register
+from training.engine import places
 from training.engine.journal import number
 from training.models import Dataset, DatasetVersion, Job
 from training.orders import version_id
 
-#: Files of a checkpoint that make the adapter in stock mlx-lm's form; the rest is for resuming.
+#: Files of a checkpoint that make the adapter in stock mlx-lm's form, beside those it was trained on top of; the
+#: rest is for resuming.
 ADAPTER_FILES = ("adapters.safetensors", "adapter_config.json")
 FIGURES = ("val_loss", "best_val_loss", "first_val_loss", "test_loss", "first_test_loss", "best_step", "step",
            "trained_tokens", "peak_memory_gb")  # fmt: skip
@@ -41,8 +43,9 @@ def _train(job: Job, result: dict[str, Any]) -> dict[str, str]:
     source = _inside(job.run_dir.root, result.get("checkpoint"))
     target = Path(settings.HOME) / "models" / str(version_id(job))
     if not target.exists():
-        _publish([source / name for name in ADAPTER_FILES], target)
-    base = job.model_version
+        _publish(sorted({*(source / name for name in ADAPTER_FILES), *places.files(source)}), target)
+    begun = job.model_version
+    base = begun.whole if begun else None
     version = register(
         name=job.name,
         folder=target,
@@ -51,7 +54,12 @@ def _train(job: Job, result: dict[str, Any]) -> dict[str, str]:
             model_type=base.model_type if base else "",
             context_length=base.context_length if base else 0,
             license=base.license if base else "",
-            source={"kind": "training", "job": str(job.pk), "checkpoint": str(result.get("checkpoint"))},
+            source={
+                "kind": "training",
+                "job": str(job.pk),
+                "checkpoint": str(result.get("checkpoint")),
+                **({"start": str(begun), "start_version": str(begun.pk)} if begun and begun != base else {}),
+            },
             metrics={key: result[key] for key in FIGURES if number(result.get(key)) is not None},
         ),
         owner=job.owner,

@@ -6,7 +6,7 @@ from typing import Any
 
 from mlxplatform.core.env import env
 from registry.models import ModelVersion
-from training import asks
+from training import asks, starts
 from training.engine import SCHEMA
 from training.engine.config import TrainSettings
 from training.engine.errors import Problem
@@ -22,7 +22,7 @@ def question(settings: TrainSettings, model: ModelVersion, data: DatasetVersion)
     return {
         **settings.model_dump(mode="json"),
         "schema": SCHEMA,
-        "model": str(model.folder),
+        **starts.folders(model),
         "data": str(data.folder),
         "data_format": data.data_format,
         "kernel_cache": str(env().folder("cache") / "kernels"),

@@ -13,6 +13,7 @@ from typing import Any
 
 from django.conf import settings
 
+from training import starts
 from training.engine import SCHEMA
 from training.engine.catalog.kinds import KINDS
 from training.engine.config import check
@@ -49,7 +50,7 @@ def _train(job: Job) -> dict[str, Any]:
         raise ConfigError("job.incomplete", f"The job has no {missing}.", "Clone it and choose one.")
     return {
         **job.settings,
-        "model": str(job.model_version.folder),
+        **starts.folders(job.model_version),
         "data": str(job.dataset_version.folder),
         "data_format": job.dataset_version.data_format,
         "kernel_cache": str(_home() / "cache" / "kernels"),

@@ -75,7 +75,7 @@ class Summary:
         """The adapter by its label; QLoRA where LoRA trains on a quantised base."""
         name = str((self.job.settings.get("adapter") or {}).get("name", ""))
         base = self.job.model_version
-        if name == "lora" and base is not None and base.quantization:
+        if name == "lora" and base is not None and base.whole.quantization:
             return "QLoRA"
         return ADAPTERS[name].label if name in ADAPTERS else name
 

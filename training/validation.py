@@ -46,11 +46,16 @@ def model_problems(model: ModelVersion | None, settings: TrainSettings | dict[st
         ]
     if not model.is_trainable:
         return [
-            Problem(("model_version_id",), "model.not_trainable", f"{model} is an adapter.", "Choose its base model.")
+            Problem(
+                ("model_version_id",),
+                "model.not_trainable",
+                f"{model} is an adapter whose base model is not known.",
+                "Choose a base model, or import the adapter again with its base.",
+            )
         ]
     found = []
     adapter, length = _adapter_and_length(settings)
-    if adapter == "full" and model.quantization:
+    if adapter == "full" and model.whole.quantization:
         found.append(
             Problem(
                 ("adapter",),

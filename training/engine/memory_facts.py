@@ -13,10 +13,11 @@ import mlx.optimizers as mo
 from mlx import nn
 from mlx.utils import tree_flatten
 
-from training.engine import adapters, heads, losses, memory_plan, models, optim, segments
+from training.engine import adapters, heads, losses, memory_plan, optim, segments
 from training.engine.catalog.adapters import Dora
 from training.engine.config import TrainConfig
 from training.engine.device import Device
+from training.engine.fuse import open_place
 from training.engine.layouts import Batch, Slots, round_up
 from training.engine.memory_plan import Block, Facts, Layout, Work
 from training.engine.segments import ByRow, BySlot
@@ -26,7 +27,7 @@ GATED = 2  # more arrays of an MLP's inner size that its activation function lea
 
 def look(config: TrainConfig, device: Device) -> tuple[Facts, Layout]:
     """Facts of a training that is asked for. Raises ConfigError, ModelError as the training would."""
-    loaded = models.open_unread(config.model, config.dtype, device)
+    loaded = open_place(config.place, config.dtype, device).loaded
     adapters.put(loaded.model, config.adapter, quantized=bool(loaded.config.get("quantization")))
     optimizer = optim.build(config, loaded.model)
     optimizer.init(loaded.model.trainable_parameters())

@@ -9,13 +9,14 @@ from typing import Any
 
 import mlx.core as mx
 
-from training.engine import adapters, batches, calibration, device, layouts, memory_facts, memory_plan, models, optim
+from training.engine import adapters, batches, calibration, device, layouts, memory_facts, memory_plan, optim
 from training.engine.calibration import read as read_calibration
 from training.engine.catalog.methods import METHODS
 from training.engine.config import TrainConfig, check
 from training.engine.device import Device
 from training.engine.errors import DataError
 from training.engine.examples import Example
+from training.engine.fuse import load_place
 from training.engine.imports import MemoryConfig
 from training.engine.memory_plan import MIB, Plan
 from training.engine.methods.method import units
@@ -134,7 +135,7 @@ def _half_of_the_layers(config: TrainConfig) -> int | None:
 def measure(config: TrainConfig, machine: Device, rows: list[Example]) -> int:
     """Bytes at the peak of one real update on the largest micro-batch. Nothing is written."""
     before = mx.get_active_memory()
-    loaded = models.load(config.model, config.dtype, machine)
+    loaded = load_place(config.place, config.dtype, machine).loaded
     adapters.apply(loaded.model, config.adapter, quantized=bool(loaded.config.get("quantization")))
     if config.grad_checkpoint:
         recompute_blocks(loaded.model)

@@ -17,7 +17,7 @@ from django.views.decorators.http import require_POST
 from mlxplatform.core.access import Role, require
 from mlxplatform.core.errors import Invalid, NotFound
 from registry.models import ModelVersion
-from training import plan, services, validation
+from training import plan, services, starts, validation
 from training.engine import SCHEMA
 from training.engine.errors import Problem
 from training.forms import BLOCKS, BY_EFFORT, EFFORTS, SettingsForm, label_of, prefilled, sentence
@@ -162,7 +162,7 @@ def _copies(
     }
     if texts.get("name"):
         body["name"] = texts["name"]
-    config = {"schema": SCHEMA, "model": str(choices.model.folder), "data": str(choices.dataset.folder), **asked}
+    config = {"schema": SCHEMA, **starts.folders(choices.model), "data": str(choices.dataset.folder), **asked}
     url = request.build_absolute_uri("/api/v1/jobs")
     curl = (
         f"curl {url} \\\n  -H 'Authorization: Bearer '\"$MLXP_TOKEN\" -H 'Content-Type: application/json' \\\n"
@@ -203,12 +203,14 @@ def _prefill(request: HttpRequest) -> dict[str, str]:
 
 
 def choices_of(user: Any, texts: Mapping[str, str]) -> Choices:
-    """Newest trainable version of each model and newest version of each data set, and the chosen ones."""
-    models = ModelVersion.objects.visible_to(user).select_related("model").filter(model__deleted_at=None)
-    models = models.exclude(kind=ModelVersion.Kind.ADAPTER).order_by("model_id", "-n")
+    """Newest version of each model (adapters last) and of each data set, and the chosen ones."""
+    adapter = ModelVersion.Kind.ADAPTER
+    models = ModelVersion.objects.visible_to(user).select_related("model", "base__model")
+    models = models.filter(model__deleted_at=None).exclude(kind=adapter, base=None).order_by("model_id", "-n")
     data = DatasetVersion.objects.visible_to(user).select_related("dataset").filter(dataset__deleted_at=None)
     data = data.order_by("dataset_id", "-n")
     shown_models = _newest(list(models), "model_id", texts.get("model", ""))
+    shown_models.sort(key=lambda version: version.kind == adapter)
     shown_data = _newest(list(data), "dataset_id", texts.get("data", ""))
     return Choices(
         shown_models, shown_data, _chosen(shown_models, texts.get("model")), _chosen(shown_data, texts.get("data"))

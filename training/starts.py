@@ -1,0 +1,19 @@
+"""What a model version is to the engine: a base model's folder, and an adapter's where the version is one."""
+
+from __future__ import annotations
+
+from registry.models import ModelVersion
+from training.engine.places import Place
+
+
+def place(version: ModelVersion) -> Place:
+    """Where ``version`` lies. Training, evaluation and rewards all load a version by this."""
+    whole = version.whole
+    return Place(model=whole.folder, adapter=None if whole == version else version.folder)
+
+
+def folders(version: ModelVersion) -> dict[str, str]:
+    """The same as keys of a training's ``config.json``; ``adapter_path`` only where there is an adapter."""
+    found = place(version)
+    adapter = {} if found.adapter is None else {"adapter_path": str(found.adapter)}
+    return {"model": str(found.model), **adapter}
