@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypeVar, U
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from training.engine.catalog.adapters import ADAPTERS
-from training.engine.catalog.method_settings import Other
-from training.engine.catalog.methods import METHODS
+from training.engine.catalog.method_settings import MethodSettings, Other
+from training.engine.catalog.methods import METHODS, Sft
 from training.engine.catalog.optimizers import OPTIMIZERS
 from training.engine.catalog.parameter_groups import ParameterGroup
 from training.engine.catalog.rows import Catalog, Settings, setting
@@ -28,7 +28,7 @@ MAX_CONFIG = 1 << 20  # bytes
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 if TYPE_CHECKING:
-    Method: TypeAlias = Settings
+    Method: TypeAlias = MethodSettings
     Adapter: TypeAlias = Settings
     Optimizer: TypeAlias = Settings
     Schedule: TypeAlias = Settings
@@ -64,7 +64,7 @@ class TrainSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    method: Method = Field(default_factory=lambda: METHODS["sft"].settings(name="sft"), title="Method")
+    method: Method = Field(default_factory=Sft, title="Method")
     adapter: Adapter = Field(default_factory=lambda: ADAPTERS["lora"].settings(name="lora"), title="Adapter")
     optimizer: Optimizer = Field(default_factory=lambda: OPTIMIZERS["adamw"].settings(name="adamw"), title="Optimizer")
     lr_schedule: Schedule = Field(default_factory=lambda: SCHEDULES["cosine"].settings(name="cosine"), title="Schedule")

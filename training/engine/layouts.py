@@ -246,12 +246,15 @@ def _batch(
     count = max(-(-places // parts), len(examples))
     ends = np.array([start + len(row.ids) - 1 for start, row in zip(starts, rows, strict=True)], dtype=np.int32)
     counted = np.ones(n, dtype=np.float32)
-    found = (_filled(x, size) for x in (targets.at, targets.ids, counted, targets.row))
+    at, ids_of_targets, trained, row = (_filled(x, size) for x in (targets.at, targets.ids, counted, targets.row))
     real = _filled(np.ones(len(examples), dtype=np.float32), count)
     total = sum(len(row.ids) for row in rows)
     return Batch(
         mx.array(ids),
-        *found,
+        at,
+        ids_of_targets,
+        trained,
+        row,
         real=real,
         ends=_filled(ends, count * parts),
         tokens=n,

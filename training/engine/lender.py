@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from training.engine import layouts, places
+from training.engine.catalog.method_settings import Other
 from training.engine.device import Device
 from training.engine.fuse import Placed, load_place
 from training.engine.places import Place
@@ -13,16 +14,16 @@ from training.engine.places import Place
 class Lender:
     """Lends each model as often as it is asked for; it stays in memory as long as somebody holds it."""
 
-    def __init__(self, places: Mapping[str, Place], dtype: str, device: Device) -> None:
+    def __init__(self, places: Mapping[Other, Place], dtype: str, device: Device) -> None:
         self.places, self._dtype, self._device = places, dtype, device
 
-    def lend(self, name: str) -> Placed:
+    def lend(self, name: Other) -> Placed:
         """The model ``name``, frozen, for batches in any layout. Raises ModelError as load_place does."""
         placed = load_place(self.places[name], self._dtype, self._device)
         placed.loaded.model.freeze()
         layouts.choose(placed.loaded.model, 1, None, is_cpu=self._device.is_cpu)  # it learns where rows end
         return placed
 
-    def digest(self, name: str) -> str:
+    def digest(self, name: Other) -> str:
         """A short name for what :meth:`lend` would read."""
         return places.digest(self.places[name])

@@ -93,8 +93,7 @@ def seam(model: nn.Module) -> Seam | None:
     try:
         whole = model(mx.array([_PROBE]))
         none = mx.zeros(1)
-        empty = {"at": none, "targets": none, "counted": none, "row": none, "real": none, "ends": none}
-        probe = Batch(mx.array([_PROBE]), **empty, tokens=0, total=0, examples=0, cuts=None)
+        probe = Batch(mx.array([_PROBE]), none, none, none, none, none, none, 0, 0, 0, cuts=None)
         below = made.below(probe)
         with made.instead(below):
             again = model(mx.array([_PROBE]))

@@ -107,7 +107,7 @@ def _write(path: Path, rows: Rows) -> None:
     }
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".part-", delete=False) as file:
         try:
-            np.savez(file, **arrays)
+            np.savez(file, allow_pickle=False, **arrays)
             file.flush()
             Path(file.name).replace(path)
         except BaseException:
