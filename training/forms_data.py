@@ -9,11 +9,12 @@ from django import forms
 
 from mlxplatform.core.errors import DomainError
 from training.engine.catalog.formats import FORMATS
+from training.engine.imports import DOCS_FORMS
 from training.uploads import EXTENSIONS
 
 DATA_EXTENSIONS = tuple(e for e in EXTENSIONS if e != ".gguf")
 #: Part of a problem's place → the field that shows it, where the two differ.
-FIELDS = {"upload": "file", "valid_share": "valid_percent", "test_share": "test_percent"}
+FIELDS = {"upload": "file", "form": "docs_form", "valid_share": "valid_percent", "test_share": "test_percent"}
 
 
 def new_key() -> str:
@@ -66,7 +67,7 @@ class SplitForm(ImportForm):
     data_format = forms.ChoiceField(
         label="Format",
         required=False,
-        choices=[("", "Recognise it"), *[(row.name, row.label) for row in FORMATS]],
+        choices=[("", "Recognise it"), *[(row.name, row.label) for row in FORMATS.listed]],
     )
     valid_percent = forms.IntegerField(
         label="Validation", min_value=0, max_value=50, initial=5, help_text="Put aside to see whether it learns."
@@ -112,11 +113,18 @@ class HubDataForm(SplitForm):
 class DocsForm(ImportForm):
     """The set made of the Python standard library's own documentation."""
 
+    docs_form = forms.ChoiceField(
+        label="Format",
+        required=False,
+        choices=[(name, FORMATS[name].label) for name in DOCS_FORMS],
+        help_text="What the rows can teach.",
+    )
     limit = forms.IntegerField(label="Rows", min_value=12, max_value=100_000, initial=600, help_text="At most so many.")
 
     def source(self) -> dict[str, Any]:
         """The source of ``services.create_dataset_import``."""
-        return {"kind": "python_docs", "limit": self.cleaned_data["limit"]}
+        values = self.cleaned_data
+        return {"kind": "python_docs", "form": values["docs_form"] or "chat", "limit": values["limit"]}
 
 
 class ModelUploadForm(ImportForm):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ STRIDE = 256  # lines between two known places of a file
 MAX_LINE = 4 << 20  # bytes of a line that are read; the import lets no row be longer than 1 MiB
 TEXT = 1200  # characters of one text in a list of rows
 WHOLE = 200_000  # characters of one text of a single row
+_ANSWERS = ("chosen", "rejected", "completion", "answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,8 @@ class Turn:
     role: str
     text: str
     more: int = 0
+    note: str = ""
+    """What the row says about it: a margin, a label."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +68,33 @@ def read(version: DatasetVersion, split: str, first: int, count: int, text: int 
 
 
 def turns(row: Any, text: int = TEXT) -> tuple[Turn, ...]:
-    """A row in the normal form as turns: a chat's own, prompt and completion, or one text."""
+    """A row in the normal form as turns: a chat's own, prompt and completion, or one text.
+
+    Answers that are compared or judged follow the turns of their prompt, with what is said about them.
+    """
     if isinstance(row, dict) and isinstance(row.get("messages"), list):
-        found = [(str(m.get("role", "")), m.get("content")) for m in row["messages"] if isinstance(m, dict)]
+        found = _said(row["messages"])
+    elif isinstance(row, dict) and isinstance(row.get("prompt"), list):
+        answers = [("reference" if name == "answer" else name, row[name]) for name in _ANSWERS if name in row]
+        shown = [_turn(role, value, text) for role, value in (_said(row["prompt"]) + answers)[:200]]
+        return tuple(replace(turn, note=_note(turn.role, row)) for turn in shown)
     elif isinstance(row, dict):
         found = [(str(name), value) for name, value in row.items()]
     else:
         found = [("unreadable", row)]
     return tuple(_turn(role, value, text) for role, value in found[:200])
+
+
+def _said(messages: list[Any]) -> list[tuple[str, Any]]:
+    return [(str(m.get("role", "")), m.get("content")) for m in messages if isinstance(m, dict)]
+
+
+def _note(role: str, row: dict[str, Any]) -> str:
+    if role == "chosen" and isinstance(row.get("margin"), int | float):
+        return f"better by {row['margin']:g}"
+    if role == "completion" and isinstance(row.get("label"), bool):
+        return "good" if row["label"] else "bad"
+    return ""
 
 
 def _turn(role: str, value: Any, limit: int) -> Turn:

@@ -238,7 +238,8 @@ class DatasetImportIn(Strict):
     """A data set to import. ``source`` is one of
 
     ``{"kind": "file", "upload": id}`` · ``{"kind": "file", "path": "/allowed/folder/x.jsonl"}`` ·
-    ``{"kind": "hub", "repo_id": …, "revision": …}`` · ``{"kind": "python_docs"}``.
+    ``{"kind": "hub", "repo_id": …, "revision": …}`` · ``{"kind": "python_docs", "form": "chat"}``, whose
+    ``form`` may also be ``preference``, ``kto`` or ``prompts``.
     """
 
     source: dict[str, Any]

@@ -157,7 +157,8 @@ def import_source(source: Any, name: str) -> tuple[dict[str, Any], str, list[Pro
 
 def _source_name(source: dict[str, Any]) -> str:
     if source.get("kind") == "python_docs":
-        return "Python docs"
+        form = str(source.get("form") or "chat")
+        return "Python docs" if form == "chat" else f"Python docs, {form[:40]}"
     text = str(source.get("repo_id") or source.get("path") or "")
     last = text.rstrip("/").split("/")[-1]
     stem = last.rsplit(".", 1)[0] if source.get("kind") in {"file", "gguf"} else last

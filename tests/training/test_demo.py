@@ -41,6 +41,21 @@ def test_preparing_twice_queues_each_import_once(editor: Any) -> None:
     assert not again.is_ready
 
 
+def test_the_other_sets_are_queued_once_and_are_not_the_demo_data(editor: Any) -> None:
+    first, again = demo.prepare_sets(editor), demo.prepare_sets(editor)
+    assert first == again
+    assert [job.settings["source"]["form"] for job in first] == ["preference", "kto", "prompts"]
+    assert demo.find().data_job is None
+
+
+def test_an_import_from_before_there_were_forms_is_the_demo_data(editor: Any) -> None:
+    job = demo.prepare(editor).data_job
+    assert job is not None
+    job.settings["source"].pop("form")
+    job.save()
+    assert demo.find().data_job == job
+
+
 def test_with_model_and_data_the_training_is_queued_with_the_demo_settings(editor: Any) -> None:
     bring(demo.prepare(editor))
     job = demo.start(editor)

@@ -49,12 +49,16 @@ def chat(question: str, answer: str) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}
 
 
+ASKED = [{"role": "user", "content": "is it?"}]
+PAIR = {"prompt": ASKED, "chosen": "yes", "rejected": "no", "margin": 2.0}
+
+
 def make_version(found: list[Any], name: str = "support", **columns: Any) -> DatasetVersion:
     """A version whose training rows are ``found``."""
     dataset, _ = Dataset.objects.get_or_create(name=name)
     n = dataset.versions.count() + 1
     version = DatasetVersion.objects.create(
-        dataset=dataset, n=n, sha256=uuid.uuid4().hex, data_format="chat", rows_train=len(found), **columns
+        dataset=dataset, n=n, sha256=uuid.uuid4().hex, rows_train=len(found), **{"data_format": "chat", **columns}
     )
     version.folder.mkdir(parents=True)
     (version.folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in found))
@@ -99,11 +103,43 @@ def test_a_long_text_is_cut_in_the_list_and_whole_alone(page: Client) -> None:
         (chat("q", "a"), [("user", "q"), ("assistant", "a")]),
         ({"prompt": "p", "completion": "c"}, [("prompt", "p"), ("completion", "c")]),
         ({"text": "t"}, [("text", "t")]),
+        (
+            {"prompt": [{"role": "user", "content": "q"}], "chosen": "a", "rejected": "b", "margin": 1.0},
+            [("user", "q"), ("chosen", "a"), ("rejected", "b")],
+        ),
+        (
+            {"prompt": [{"role": "user", "content": "q"}], "completion": "a", "label": True},
+            [("user", "q"), ("completion", "a")],
+        ),
+        ({"prompt": [{"role": "user", "content": "q"}], "answer": "42"}, [("user", "q"), ("reference", "42")]),
         ("half a line", [("unreadable", "half a line")]),
     ],
 )
 def test_every_form_of_row_can_be_shown(row: Any, said: list[tuple[str, str]]) -> None:
     assert [(turn.role, turn.text) for turn in rows.turns(row)] == said
+
+
+def test_what_is_said_of_answers_stands_beside_them(page: Client) -> None:
+    version = make_version([PAIR, {"prompt": ASKED, "completion": "a", "label": True}], data_format="preference")
+    first, second = page.get(url("dataset", version)).context["rows"]
+    assert [turn.note for turn in first.turns] == ["", "better by 2", ""]
+    assert [turn.note for turn in second.turns] == ["", "good"]
+
+
+def test_the_report_counts_pairs_and_tells_how_a_set_is_made(page: Client) -> None:
+    answers = {"pairs": 4, "rated": 3, "mean_margin": 1.5, "chosen_longer": 0.75}
+    report = {"sentence": "4 rows.", "rows": 4, "bad": 0, "characters": {"mean": 1, "longest": 2}, "answers": answers}
+    source = {"kind": "python_docs", "form": "preference"}
+    version = make_version([PAIR], data_format="preference", report=report, source=source)
+    shown = page.get(url("dataset_report", version)).content.decode()
+    assert "Mean margin" in shown and "of 3 pairs" in shown and "How it is made" in shown and "as preference" in shown
+
+
+def test_pairs_are_looked_at_before_they_are_imported(page: Client) -> None:
+    lines = [json.dumps({"prompt": f"q{i}", "chosen": "a", "rejected": "a" if i == 7 else "b"}) for i in range(9)]
+    check = page.post("/datasets/new/", {"file": SimpleUploadedFile("pairs.jsonl", "\n".join(lines).encode())})
+    shown = page.get(check["Location"].replace("/check/", "/check/report/")).content.decode()
+    assert "Reads as preference" in shown and ">8<" in shown and "turn-rejected" in shown and "Mean margin" in shown
 
 
 def test_rows_are_paged_and_escaped(page: Client) -> None:
@@ -228,6 +264,14 @@ def test_a_program_is_no_upload(page: Client) -> None:
     assert answer.status_code == 422 and "file" in answer.context["form"].errors
 
 
+@pytest.mark.parametrize("form", ["preference", "kto", "prompts"])
+def test_every_form_of_the_demo_set_can_be_asked_for(page: Client, form: str) -> None:
+    page.post("/datasets/new/?from=docs", {"docs_form": form, "limit": "50", "name": "", "key": "a"})
+    job = Job.objects.get()
+    assert job.settings["source"] == {"kind": "python_docs", "form": form, "limit": 50}
+    assert job.settings["name"] == f"Python docs, {form}"
+
+
 def test_the_demo_set_and_a_hub_id_are_queued(page: Client) -> None:
     page.post("/datasets/new/?from=docs", {"limit": "50", "name": "", "key": "a"})
     wish = {"repo_id": "org/set", "valid_percent": "5", "test_percent": "0", "key": "b"}
@@ -297,14 +341,49 @@ def test_lineage_names_the_job_and_the_data(page: Client) -> None:
 def test_what_is_trained_is_what_the_engine_says(page: Client, model: ModelVersion) -> None:
     version = make_version([chat("hi", "on the stone")])
     answer = page.get(url("dataset_trained", version))
-    looks = [(run.look, "".join(t["text"] for t in run.tokens)) for run in answer.context["runs"]]
+    looks = [(run.look, "".join(t["text"] for t in run.tokens)) for run in answer.context["parts"][0].runs]
     assert looks == [
         ("plain", "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"),
         ("trained", "on the stone<|im_end|>"),
         ("plain", "\n"),
     ]
-    trained = sum(len(run.tokens) for run in answer.context["runs"] if run.look == "trained")
+    trained = sum(len(run.tokens) for run in answer.context["parts"][0].runs if run.look == "trained")
     assert f"trains <strong>{trained}</strong>" in answer.content.decode()
+
+
+def test_both_answers_of_a_pair_are_shown(page: Client, model: ModelVersion) -> None:
+    version = make_version([PAIR], data_format="preference")
+    answer = page.get(url("dataset_trained", version))
+    trained = {
+        part.name: "".join(t["text"] for run in part.runs if run.look == "trained" for t in run.tokens)
+        for part in answer.context["parts"]
+    }
+    assert trained == {"chosen": "yes<|im_end|>", "rejected": "no<|im_end|>"}
+    shown = answer.content.decode()
+    assert "better by 2" in shown and 'id="train_on"' not in shown
+
+
+def test_a_judged_answer_is_shown_with_its_label(page: Client, model: ModelVersion) -> None:
+    version = make_version([{"prompt": ASKED, "completion": "no", "label": False}], data_format="kto")
+    answer = page.get(url("dataset_trained", version))
+    assert '<span class="tag">bad</span>' in answer.content.decode()
+    assert [part.name for part in answer.context["parts"]] == ["completion"]
+
+
+def test_a_prompt_is_shown_as_the_model_is_given_it(page: Client, model: ModelVersion) -> None:
+    version = make_version([{"prompt": ASKED, "answer": "42"}], data_format="prompts")
+    answer = page.get(url("dataset_trained", version))
+    (part,) = answer.context["parts"]
+    assert "".join(t["text"] for t in part.runs[0].tokens).endswith("<|im_start|>assistant\n")
+    assert part.trained == 0 and "is-bad" not in answer.content.decode()
+    assert "Reference answer" in answer.content.decode()
+
+
+def test_counts_of_pairs_are_of_sequences(page: Client, model: ModelVersion) -> None:
+    version = make_version([PAIR] * 3, data_format="preference")
+    answer = page.get(url("dataset_statistics", version))
+    assert sum(bar.rows for bar in answer.context["bars"]) == 6
+    assert "Mean sequence" in answer.content.decode()
 
 
 def test_a_row_that_trains_nothing_is_red(page: Client, model: ModelVersion) -> None:

@@ -16,6 +16,7 @@ from mlxplatform.core.access import Role, allows
 from mlxplatform.core.errors import Invalid, NotFound
 from training import datasets, rows
 from training.engine.catalog.formats import FORMATS
+from training.engine.imports import DOCS_FORMS
 from training.forms_data import NameForm
 from training.models import Dataset, DatasetVersion, Job
 from training.summary import summaries
@@ -53,6 +54,7 @@ def page_of(request: HttpRequest, dataset_id: Any, tab: str, **more: Any) -> dic
         "versions": versions,
         "newest": version is versions[0],
         "format": FORMATS[version.data_format].label if version.data_format in FORMATS else version.data_format,
+        "family": FORMATS[version.data_format].family if version.data_format in FORMATS else "sft",
         "tabs": [{"url": reverse(n, args=[dataset.pk]) + tail, "label": w, "current": n == tab} for n, w in TABS],
         "splits": rows.counts(version),
         "may_edit": allows(request.user, Role.EDITOR),
@@ -116,7 +118,9 @@ def report_tab(request: HttpRequest, dataset_id: Any) -> HttpResponse:
     """What the validation said at the import."""
     context = page_of(request, dataset_id, "dataset_report")
     version = context["version"]
-    context |= {"report": version.report, "rules": rules(version.report), "source": source_words(version.source)}
+    how = DOCS_FORMS.get(version.source.get("form", "chat")) if version.source.get("kind") == "python_docs" else ""
+    words = {"source": source_words(version.source), "how": how}
+    context |= {"report": version.report, "rules": rules(version.report), **words}
     return render(request, "datasets/report.html", context)
 
 
@@ -169,7 +173,8 @@ def source_words(source: dict[str, Any]) -> str:
     """Where a version came from, in a line; of a path only the last part."""
     kind = source.get("kind")
     if kind == "python_docs":
-        return "Documentation of this machine's Python"
+        form = source.get("form", "chat")
+        return "Documentation of this machine's Python" + (f", as {form}" if form != "chat" else "")
     if kind == "hub":
         at = source.get("commit") or source.get("revision") or ""
         return f"Hugging Face Hub: {source.get('repo_id', '')} @ {str(at)[:12]}"

@@ -19,6 +19,7 @@ from registry.models import ModelVersion
 from training import asks, rows, services, uploads
 from training.engine.catalog.formats import FORMATS
 from training.engine.errors import Problem
+from training.engine.imports import DOCS_FORMS
 from training.forms_data import (
     DocsForm,
     HubDataForm,
@@ -200,7 +201,8 @@ def _new(form: forms.Form, source: str, sources: dict[str, Any]) -> dict[str, An
         "roots": [str(root) for root in env().roots],
         "offline": env().offline,
         "max_upload": env().max_upload_mb,
-        "formats": FORMATS,
+        "formats": FORMATS.listed,
+        "docs_forms": [(FORMATS[name], how) for name, how in DOCS_FORMS.items()],
     }
 
 

@@ -58,6 +58,25 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """One sequence of a row. ``name``: ``chosen``, ``rejected``, ``completion``, ``prompt``; "" of a row to imitate."""
+
+    name: str
+    runs: list[Run]
+    trained: int
+    kept: int
+    cut: int
+    hidden: int
+
+    @classmethod
+    def of(cls, found: dict[str, Any]) -> Part:
+        """From a row or a part of one, as the engine's token view gives it."""
+        hidden = max(0, found["total"] - len(found["tokens"]))
+        kept = found["total"] - found["cut"]
+        return cls(found.get("name", ""), runs(found["tokens"]), found["trained"], kept, found["cut"], hidden)
+
+
+@dataclass(frozen=True, slots=True)
 class Bar:
     """A bar of the histogram; places and sizes in percent of the drawing."""
 
@@ -121,6 +140,8 @@ def statistics(request: HttpRequest, dataset_id: Any) -> HttpResponse:
     context |= {
         "counts": counts,
         "choice": choice,
+        # A pair is two sequences; answers that were kept before pairs were known do not tell.
+        "unit": "sequence" if counts.get("sequences", counts["rows"]) > counts["rows"] else "row",
         "bars": histogram(counts["histogram"]),
         "cut": sorted(cut),
         "cut_here": dict(cut).get(choice.length, 0),
@@ -159,9 +180,9 @@ def _shown(version: DatasetVersion, choice: Choice, request: HttpRequest, total:
     n = row["row"]
     return {
         "row": row,
-        "runs": runs(row["tokens"]),
+        "parts": [Part.of(part) for part in row.get("parts") or ([row] if row["tokens"] else [])],
+        "about": row.get("about", {}),
         "kept": row["total"] - row["cut"],
-        "hidden": row["total"] - len(row["tokens"]),
         "before": n - 1 if n > 1 else 0,
         "after": n + 1 if n < total else 0,
     }

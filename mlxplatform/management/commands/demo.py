@@ -32,6 +32,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--exit", action="store_true", help="end after the training")
+        parser.add_argument("--all-data", action="store_true", help="also make the preference, KTO and prompt sets")
         parser.add_argument("--host", default=env().host, help="address to listen on (MLXP_HOST)")
         parser.add_argument("--port", type=int, default=env().port, help="port to listen on (MLXP_PORT)")
 
@@ -47,7 +48,7 @@ class Command(BaseCommand):
             base = f"http://{options['host']}:{options['port']}"
             link = reverse("sign_in", args=[OneTimeLink.issue(OneTimeLink.Purpose.SIGN_IN, user)])
             self._say(f"\nDashboard: {base}/", f"Sign in once, within 30 minutes: {base}{link}\n")
-            job = self._train(user)
+            job = self._train(user, all_data=bool(options["all_data"]))
             self._report(job, base)
             if options["exit"]:
                 return
@@ -77,11 +78,12 @@ class Command(BaseCommand):
             time.sleep(0.1)
         return server
 
-    def _train(self, user: User) -> Job:
+    def _train(self, user: User, *, all_data: bool) -> Job:
         line = show.Line()
         self._say("Getting model and data:")
         prepared = demo.prepare(user)
-        for job in (prepared.model_job, prepared.data_job):
+        sets = demo.prepare_sets(user) if all_data else []
+        for job in (prepared.model_job, prepared.data_job, *sets):
             if job is not None:
                 self._expect(show.follow(job, line, self._alive))
         job = demo.start(user)

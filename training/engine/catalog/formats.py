@@ -41,6 +41,11 @@ class Format:
 class Formats(Table[Format]):
     """An ordered table of formats, found by name or by a row."""
 
+    @property
+    def listed(self) -> list[Format]:
+        """In the order in which people look for one: what is imitated first."""
+        return sorted(self, key=lambda row: row.family != "sft")
+
     def named(self, name: str) -> Format:
         """The format ``name``; DataError ``data_format.unknown`` if there is none."""
         if name not in self:
