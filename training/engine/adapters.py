@@ -191,20 +191,35 @@ def stock_form(weights: dict[str, mx.array], config: dict[str, Any]) -> dict[str
     if not config.get("rank_pattern") and not config.get("alpha_pattern"):
         return weights
     rank, scale = config["lora_parameters"]["rank"], config["lora_parameters"]["scale"]
+    factors = {}
+    for name, value in weights.items():
+        path, _, leaf = name.rpartition(".")
+        if leaf == "lora_b":
+            alpha = matched(config["alpha_pattern"], path, config["lora_alpha"])
+            own = value.shape[_rank_axis(leaf, value)]
+            factors[path] = multiplier(alpha, own, use_rslora=config["use_rslora"]) / scale
+    return in_one_scale(weights, rank, factors)
+
+
+def in_one_scale(weights: dict[str, mx.array], rank: int, factors: dict[str, float]) -> dict[str, mx.array]:
+    """``weights`` with B of each module times its factor, and all of one ``rank``, filled up with zeros."""
     made = {}
     for name, value in weights.items():
         path, _, leaf = name.rpartition(".")
-        if leaf not in ("lora_a", "lora_b"):
-            made[name] = value
-            continue
-        # Of experts A is (experts, rank, in) and B (experts, out, rank); of others A is (in, rank), B (rank, out).
-        axis = (1 if leaf == "lora_a" else 2) if value.ndim == 3 else (1 if leaf == "lora_a" else 0)
-        own = value.shape[axis]
-        if leaf == "lora_b":
-            alpha = matched(config["alpha_pattern"], path, config["lora_alpha"])
-            value = value * (multiplier(alpha, own, use_rslora=config["use_rslora"]) / scale)
-        made[name] = mx.pad(value, [(0, rank - own if i == axis else 0) for i in range(value.ndim)])
+        made[name] = value
+        if leaf in ("lora_a", "lora_b"):
+            factor, axis = factors[path], _rank_axis(leaf, value)
+            scaled = value * factor if leaf == "lora_b" and factor != 1 else value
+            wider = [(0, rank - value.shape[axis] if i == axis else 0) for i in range(value.ndim)]
+            made[name] = mx.pad(scaled, wider) if rank != value.shape[axis] else scaled
     return made
+
+
+def _rank_axis(leaf: str, value: mx.array) -> int:
+    """Of experts A is (experts, rank, in) and B (experts, out, rank); of others A is (in, rank), B (rank, out)."""
+    if value.ndim == 3:
+        return 1 if leaf == "lora_a" else 2
+    return 1 if leaf == "lora_a" else 0
 
 
 def trained_weights(model: nn.Module) -> dict[str, mx.array]:

@@ -119,6 +119,11 @@ def _kind(part: Part) -> tuple[str, float]:
     return kind, float(scale)  # type: ignore[arg-type]  # checked above
 
 
+def scale_of(part: Part) -> float:
+    """What the product of an adapter's matrices is multiplied with. Raises ModelError ``adapter.config_broken``."""
+    return _kind(part)[1]
+
+
 def _is_extra(model: nn.Module, name: str) -> bool:
     """Whether no part of the model has this name's first word: a head that was trained beside it."""
     first = name.split(".", maxsplit=1)[0]

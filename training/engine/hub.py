@@ -33,8 +33,10 @@ _HINT_OFFLINE = (
 )
 
 
-def fetch(source: HubSource, part: Path, target: Path, say: Reporter) -> model_folder.Origin:
-    """Put the files of ``source`` into ``part``.
+def fetch(
+    source: HubSource, part: Path, target: Path, say: Reporter, wish: model_folder.Wish = model_folder.MODEL
+) -> model_folder.Origin:
+    """Put the files of ``source`` that are in the ``wish`` into ``part``.
 
     Raises ModelError: ``model.hub_unreachable``, ``model.hub_unknown``, ``model.hub_revision``,
     ``model.hub_gated``, ``model.hub_refused`` and what a broken folder raises.
@@ -45,8 +47,8 @@ def fetch(source: HubSource, part: Path, target: Path, say: Reporter) -> model_f
             source.repo_id, revision=source.revision or None, files_metadata=True, timeout=_SECONDS
         )
         sizes = {s.rfilename: s.size or 0 for s in about.siblings or []}
-        names = sorted(name for name in sizes if model_folder.wanted(name))
-        model_folder.refuse_missing(source.repo_id, names, sorted(sizes))
+        names = sorted(name for name in sizes if wish.wanted(name))
+        wish.refuse_missing(source.repo_id, names, sorted(sizes))
         model_folder.need_room(part, sum(sizes[name] for name in names))
         gathered = model_folder.download_folder(target)
         huggingface_hub.snapshot_download(
@@ -60,7 +62,7 @@ def fetch(source: HubSource, part: Path, target: Path, say: Reporter) -> model_f
         )
     except Exception as error:
         raise _named(error, source) from error
-    model_folder.refuse_broken(gathered, names)
+    wish.refuse_broken(gathered, names)
     for name in names:
         (gathered / name).replace(part / name)
     others = sorted(set(sizes) - set(names))

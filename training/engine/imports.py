@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 
 class _Base(BaseModel):
@@ -54,7 +54,27 @@ class ImportModelConfig(_Base):
 
     schema_version: Literal[1] = Field(1, alias="schema")
     source: Annotated[GgufSource | FolderSource | HubSource | WheelSource, Field(discriminator="kind")]
+    base: Path | None = Field(
+        None, description="Folder of the base model, where the source is an adapter of mlx-lm or PEFT: folder or hub."
+    )
     target: Path = Field(description="Folder to make; it appears when it is complete.")
+
+    @field_validator("base")
+    @classmethod
+    def _of_an_adapter(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        source = info.data.get("source")
+        if value is not None and source is not None and not isinstance(source, FolderSource | HubSource):
+            raise ValueError("an adapter is imported from a folder or the hub")
+        return value
+
+
+class ExportPeftConfig(_Base):
+    """``config.json`` of ``python -m training.engine export-peft``: an adapter in PEFT's form."""
+
+    schema_version: Literal[1] = Field(1, alias="schema")
+    adapter: Path = Field(description="Folder of the adapter: a model version's or a checkpoint.")
+    target: Path = Field(description="Folder to make.")
+    base_model_name: str = Field("", max_length=400, description="Hub id or folder that PEFT finds the base under.")
 
 
 class FileSource(_Base):

@@ -8,7 +8,7 @@ import re
 import shutil
 import stat
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,23 +42,33 @@ class Origin:
     left_out: list[str] = field(default_factory=list)  # other files that were not taken
 
 
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is taken from a source: which names, whether they are enough, whether what they hold is sound."""
+
+    wanted: Callable[[str], bool]
+    refuse_missing: Callable[[str, list[str], list[str]], None]
+    refuse_broken: Callable[[Path, list[str]], None]
+
+
 def wanted(name: str) -> bool:
     """Whether a file of this name, at the top of a model folder, is taken."""
     return _WANTED.fullmatch(name) is not None
 
 
-def copy(source: Path, part: Path, say: Reporter) -> Origin:
-    """Copy the known files of the folder ``source`` into ``part``, each one checked first.
+def copy(source: Path, part: Path, say: Reporter, wish: Wish | None = None) -> Origin:
+    """Copy the known files of the folder ``source`` into ``part``, each one checked first; a model's without a ``wish``.
 
     Links that lead out of the folder are refused; programs, pickles and unknown files are left
     out and named. Raises ModelError.
     """
     if not source.is_dir():
         raise ModelError("model.folder_missing", f"There is no folder {source}.", "Check the path.")
-    paths = _files(source)
-    names = sorted(p.name for p in paths if p.parent == source and wanted(p.name))
-    refuse_missing(source.name, names, [p.name for p in paths])
-    refuse_broken(source, names)
+    wish = wish or MODEL
+    paths = _files(source, wish)
+    names = sorted(p.name for p in paths if p.parent == source and wish.wanted(p.name))
+    wish.refuse_missing(source.name, names, [p.name for p in paths])
+    wish.refuse_broken(source, names)
     total = sum((source / name).stat().st_size for name in names)
     need_room(part, total)
     done = 0
@@ -115,6 +125,9 @@ def refuse_broken(folder: Path, names: list[str]) -> None:
         raise ModelError(
             "model.weights_missing", f"{len(absent)} weight files are missing: {absent[0]}.", "Fetch the missing files."
         )
+
+
+MODEL = Wish(wanted, refuse_missing, refuse_broken)
 
 
 def remote_code(folder: Path, others: list[str]) -> list[str]:
@@ -194,7 +207,7 @@ def forget_download(target: Path) -> None:
     shutil.rmtree(download_folder(target), ignore_errors=True)
 
 
-def _files(source: Path) -> list[Path]:
+def _files(source: Path, wish: Wish) -> list[Path]:
     """All plain files below ``source``. Raises ModelError for links that lead out of it."""
     root, found = source.resolve(), []
     links: Counter[tuple[int, int]] = Counter()
@@ -207,8 +220,8 @@ def _files(source: Path) -> list[Path]:
             continue  # what it leads to is met by itself
         if not stat.S_ISREG(about.st_mode):
             raise ModelError("model.link", f"{path.name} is no plain file.", "Remove it from the model folder.")
-        taken = path.parent == source and wanted(path.name)
-        if taken and not _WEIGHTS.fullmatch(path.name) and about.st_size > MAX_SMALL:
+        taken = path.parent == source and wish.wanted(path.name)
+        if taken and not path.name.endswith(".safetensors") and about.st_size > MAX_SMALL:
             raise ModelError("model.file_large", f"{path.name} is larger than 512 MiB.", "Is it the right file?")
         key = (about.st_dev, about.st_ino)
         links[key] += 1

@@ -74,7 +74,7 @@ def chain(folder: Path) -> list[Part]:
                 f"The adapter {folder.name} was trained on top of another one, and {path.name} is missing or changed.",
                 _HINT,
             )
-        parts.append(Part(path, _read(folder / f"before.{n}.json")))
+        parts.append(Part(path, read_json(folder / f"before.{n}.json")))
     return [*parts, Part(folder / WEIGHTS, {**own, "base_weights": config.get("base_weights")})]
 
 
@@ -87,7 +87,7 @@ def read_config(folder: Path) -> dict[str, Any]:
                 f"The adapter folder {folder.name} has no {name}.",
                 f"Give a folder that holds {WEIGHTS} and {CONFIG}.",
             )
-    return _read(folder / CONFIG)
+    return read_json(folder / CONFIG)
 
 
 def put_before(folder: Path, config: dict[str, Any], before: Path) -> dict[str, Any]:
@@ -157,7 +157,8 @@ def broken(name: str, what: str) -> ModelError:
     return ModelError("adapter.config_broken", f"{name} does not describe an adapter: {what}.", _HINT)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a small file. Raises ModelError ``adapter.config_broken``."""
     try:
         if path.stat().st_size > _MAX_CONFIG:
             raise broken(path.name, "it is larger than 1 MiB")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel
 
-from training.engine.imports import MemoryConfig, TokensConfig, ValidateConfig
+from training.engine.imports import ExportPeftConfig, MemoryConfig, TokensConfig, ValidateConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,7 @@ QUESTIONS = {
     for question in (
         Question("validate-data", ValidateConfig, "Check every row of a data file", "training.engine.validate:run"),
         Question("tokens", TokensConfig, "Show what of a data set is trained", "training.engine.token_view:run"),
+        Question("export-peft", ExportPeftConfig, "Write an adapter in PEFT's form", "training.engine.peft:export"),
         Question("memory", MemoryConfig, "Plan the memory of a training", "training.engine.memory_question:run"),
     )
 }
