@@ -51,6 +51,7 @@ def _train(job: Job) -> dict[str, Any]:
     return {
         **job.settings,
         **starts.folders(job.model_version),
+        "others": {one.role: starts.place(one.version).model_dump(mode="json") for one in job.inputs.all()},
         "data": str(job.dataset_version.folder),
         "data_format": job.dataset_version.data_format,
         "kernel_cache": str(_home() / "cache" / "kernels"),

@@ -28,6 +28,7 @@ class TrainIn(Strict):
     settings: dict[str, Any] = {}
     priority: int = 0
     parent: UUID | None = None
+    others: dict[str, UUID] = Field({}, description="Further model versions by role: teacher, reward_model.")
     force_memory: bool = Field(False, description="Start it though its plan of memory says that it does not fit.")
 
 
@@ -104,6 +105,11 @@ class JobOut(JobRow):
     settings: dict[str, Any]
     result: dict[str, Any]
     attempts: list[AttemptOut]
+    others: dict[str, UUID] = Field(description="Further model versions that it works with, by role.")
+
+    @staticmethod
+    def resolve_others(row: Any) -> dict[str, UUID]:
+        return {one.role: one.version_id for one in row.inputs.all()}
 
     @staticmethod
     def resolve_attempts(row: Any) -> list[Any]:

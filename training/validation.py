@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from mlxplatform.core.errors import Invalid, NotFound
 from registry.models import ModelVersion
 from training import uploads
 from training.engine import hostfile
+from training.engine.catalog.formats import FORMATS
+from training.engine.catalog.methods import METHODS
 from training.engine.config import TrainSettings, check
 from training.engine.errors import ConfigError, Problem
 from training.models import DatasetVersion, Job
@@ -97,8 +100,8 @@ def rank_problems(settings: TrainSettings) -> list[Problem]:
     return [problem] if problem else []
 
 
-def data_problems(data: DatasetVersion | None) -> list[Problem]:
-    """What speaks against training on ``data``."""
+def data_problems(data: DatasetVersion | None, settings: TrainSettings | None = None) -> list[Problem]:
+    """What speaks against training on ``data``, as far as it is known with these ``settings``."""
     if data is None:
         return [
             Problem(
@@ -117,7 +120,54 @@ def data_problems(data: DatasetVersion | None) -> list[Problem]:
                 "Import it again with a smaller validation share.",
             )
         ]
+    if settings is not None and data.data_format not in settings.method.reads:
+        known = ", ".join(FORMATS[name].label for name in settings.method.reads)
+        label = FORMATS[data.data_format].label if data.data_format in FORMATS else data.data_format
+        method = METHODS[settings.method.name].label
+        return [
+            Problem(
+                ("dataset_version_id",),
+                "dataset.unfit",
+                f"{data} holds rows of the form {label}, and {method} cannot train on these.",
+                f"It reads: {known}.",
+            )
+        ]
     return []
+
+
+def other_problems(
+    settings: TrainSettings, others: Mapping[str, ModelVersion | None], model: ModelVersion | None
+) -> list[Problem]:
+    """What speaks against the further models that a method was given, or lacks."""
+    needs, problems = settings.method.needs, []
+    for role in needs:
+        if role not in others:
+            what = role.replace("_", " ")
+            problems.append(
+                Problem(
+                    ("others", role),
+                    f"{role}.missing",
+                    f"{METHODS[settings.method.name].label} needs a {what}, and none was given.",
+                    f"Choose a model version as {what}.",
+                )
+            )
+    for role, version in others.items():
+        if role not in needs:
+            known = ", ".join(needs) or "none"
+            problems.append(
+                Problem(
+                    ("others", role),
+                    "others.unknown",
+                    f"The method has no use for a '{role[:40]}'.",
+                    f"It takes: {known}.",
+                )
+            )
+        elif version is None:
+            problems.append(
+                Problem(("others", role), "model.unknown", "There is no such model version.", "Choose one of the list.")
+            )
+    del model
+    return problems
 
 
 def training_name(model: ModelVersion, data: DatasetVersion) -> str:

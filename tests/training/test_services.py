@@ -13,6 +13,7 @@ from registry.models import ModelVersion
 from tests.training.runs import make_job
 from training import services, uploads, validation
 from training.models import Job, JobEvent
+from training.services import queue
 from training.signals import job_queued
 from training.states import JobState
 
@@ -129,7 +130,7 @@ def test_a_viewer_may_not_start(parts) -> None:
 
 
 def test_a_full_queue_refuses(editor, parts, monkeypatch) -> None:
-    monkeypatch.setattr(services, "env", lambda: env().model_copy(update={"max_queued": 1}))
+    monkeypatch.setattr(queue, "env", lambda: env().model_copy(update={"max_queued": 1}))
     services.create_training(editor, **parts)
     with pytest.raises(TooMuch, match="1 jobs are waiting"):
         services.create_training(editor, **parts)

@@ -1,7 +1,7 @@
 """Tables of the training room, one file per subject."""
 
 from training.models.data import Dataset, DatasetVersion
-from training.models.jobs import Attempt, DeviceSlot, Job, JobEvent
+from training.models.jobs import Attempt, DeviceSlot, Job, JobEvent, JobInput
 from training.models.results import Checkpoint, Metric, MetricPoint, MetricRollup, Sample
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "DeviceSlot",
     "Job",
     "JobEvent",
+    "JobInput",
     "Metric",
     "MetricPoint",
     "MetricRollup",

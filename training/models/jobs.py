@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from django.utils import timezone
 
 from mlxplatform.core.access import VisibleQuerySet
 from mlxplatform.core.errors import Conflict
+from training.engine.catalog.kinds import KINDS
 from training.engine.rundir import AttemptDir, RunDir
 from training.states import ACTIVE, ATTEMPT_LIFE, JOB_LIFE, RESUMABLE, AttemptState, JobState
 
@@ -44,10 +46,12 @@ class Job(models.Model):
 
     LIFE = JOB_LIFE
 
-    class Kind(models.TextChoices):
-        TRAIN = "train", "Training"
-        IMPORT_MODEL = "import_model", "Model import"
-        IMPORT_DATASET = "import_dataset", "Data import"
+    class Kind(StrEnum):
+        """Kinds that the platform itself asks for by name; ``training.engine.catalog.kinds`` has all."""
+
+        TRAIN = "train"
+        IMPORT_MODEL = "import_model"
+        IMPORT_DATASET = "import_dataset"
 
     class Resource(models.TextChoices):
         DEVICE = "device", "Device"
@@ -56,7 +60,7 @@ class Job(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     number = models.PositiveIntegerField(unique=True, editable=False)
     name = models.CharField(max_length=120)
-    kind = models.CharField(max_length=24, choices=Kind, default=Kind.TRAIN)
+    kind = models.CharField(max_length=24, default="train", help_text="A row of the engine's catalog of kinds.")
     resource = models.CharField(max_length=8, choices=Resource, default=Resource.DEVICE)
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="jobs")
     parent = models.ForeignKey("self", null=True, blank=True, on_delete=models.SET_NULL, related_name="children")
@@ -127,6 +131,11 @@ class Job(models.Model):
         return self.attempts.order_by("-n").first()
 
     @property
+    def kind_label(self) -> str:
+        """The kind in words; its name where the catalog does not know it any more."""
+        return KINDS[self.kind].label if self.kind in KINDS else self.kind
+
+    @property
     def is_active(self) -> bool:
         return self.state in ACTIVE
 
@@ -185,6 +194,22 @@ class Attempt(models.Model):
     def folder(self) -> AttemptDir:
         """The attempt's folder on disk."""
         return self.job.run_dir.attempt(self.n)
+
+
+class JobInput(models.Model):
+    """A further model that a job works with, such as a teacher. Its base model stands in the job's own row."""
+
+    id = models.BigAutoField(primary_key=True)
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="inputs")
+    role = models.CharField(max_length=24, help_text="teacher, reward_model, …")
+    version = models.ForeignKey("registry.ModelVersion", on_delete=models.PROTECT, related_name="+")
+
+    class Meta:
+        ordering = ["job", "role"]
+        constraints = [models.UniqueConstraint(fields=["job", "role"], name="one_input_per_role")]
+
+    def __str__(self) -> str:
+        return f"{self.role}: {self.version}"
 
 
 class JobEventManager(models.Manager["JobEvent"]):

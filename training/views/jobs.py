@@ -17,6 +17,7 @@ from django.views.decorators.http import require_POST
 from mlxplatform.core.access import Role, allows
 from mlxplatform.core.errors import DomainError, NotFound
 from training import services
+from training.engine.catalog.kinds import KINDS
 from training.models import Job, Metric
 from training.states import ACTIVE, JobState
 from training.summary import summaries
@@ -73,7 +74,7 @@ def job_list(request: HttpRequest) -> HttpResponse:
             "rows": rows,
             "columns": _columns(asked.get("sort", "")),
             "filters": [(key, label) for key, (label, _) in FILTERS.items()],
-            "kinds": Job.Kind.choices,
+            "kinds": [(kind.name, kind.label) for kind in KINDS.values()],
             "asked": asked,
             "undo": _trashed(request),
             "is_filtered": any(asked.get(key) for key in ("q", "state", "kind")),
@@ -96,7 +97,7 @@ def _found(request: HttpRequest) -> QuerySet[Job]:
     states = FILTERS.get(request.GET.get("state", ""), FILTERS[""])[1]
     if states:
         jobs = jobs.filter(state__in=states)
-    if request.GET.get("kind") in Job.Kind.values:
+    if request.GET.get("kind") in KINDS:
         jobs = jobs.filter(kind=request.GET["kind"])
     words = request.GET.get("q", "").strip()[:200]
     number = words.lstrip("#")

@@ -1,0 +1,35 @@
+"""What people can do with jobs. Pages, the API and commands call these and nothing below them.
+
+Each checks the role, reports all problems at once, writes in one short transaction together with its
+event and its audit row, and sends its signal after commit.
+"""
+
+from training.services.change import change, delete, rename, restore, set_notes, set_priority
+from training.services.control import request_kill, request_pause, request_stop, resume
+from training.services.create import (
+    checked_training,
+    clone_settings,
+    create_dataset_import,
+    create_model_import,
+    create_training,
+    save_upload,
+)
+
+__all__ = [
+    "change",
+    "checked_training",
+    "clone_settings",
+    "create_dataset_import",
+    "create_model_import",
+    "create_training",
+    "delete",
+    "rename",
+    "request_kill",
+    "request_pause",
+    "request_stop",
+    "restore",
+    "resume",
+    "save_upload",
+    "set_notes",
+    "set_priority",
+]
