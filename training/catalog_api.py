@@ -13,6 +13,7 @@ from training.engine.catalog.kinds import KINDS
 from training.engine.catalog.methods import METHODS
 from training.engine.catalog.optimizers import OPTIMIZERS
 from training.engine.catalog.rows import Catalog
+from training.engine.catalog.rules import RULES
 from training.engine.catalog.schedules import SCHEDULES
 from training.engine.config import TrainSettings
 
@@ -21,7 +22,7 @@ router = Router(tags=["catalog"])
 
 @router.get("", operation_id="get_catalog")
 def get_catalog(request: HttpRequest) -> dict[str, Any]:
-    """Methods, optimizers, schedules, adapters, data formats and kinds of jobs.
+    """Methods, optimizers, schedules, adapters, rules, data formats and kinds of jobs.
 
     ``settings`` is the JSON schema of a training's whole settings; each row has that of its own block.
     """
@@ -31,6 +32,7 @@ def get_catalog(request: HttpRequest) -> dict[str, Any]:
         "optimizers": _rows(OPTIMIZERS),
         "schedules": _rows(SCHEDULES),
         "adapters": _rows(ADAPTERS),
+        "rules": _rows(RULES),
         "formats": [
             {"name": row.name, "label": row.label, "family": row.family, "example": row.example} for row in FORMATS
         ],

@@ -43,6 +43,11 @@ class Env(BaseSettings):
     hostfile: str = Field(
         "", description="MLX hostfile of the machines that trainings may run ranks on; none but this one if empty."
     )
+    reward_modules: str = Field(
+        "",
+        description="Python files in the data folder's rewards folder, comma-separated, whose functions may score "
+        "answers; none if empty.",
+    )
     offline: bool = Field(False, description="Never ask the Hugging Face Hub.")
 
     @property

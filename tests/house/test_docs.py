@@ -12,6 +12,7 @@ from training.engine.catalog.adapters import ADAPTERS
 from training.engine.catalog.formats import FORMATS
 from training.engine.catalog.methods import METHODS
 from training.engine.catalog.optimizers import OPTIMIZERS
+from training.engine.catalog.rules import RULES
 from training.engine.catalog.schedules import SCHEDULES
 from training.engine.errors import Exit
 from training.engine.journal import EVENTS
@@ -19,7 +20,7 @@ from training.engine.journal import EVENTS
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
-ROWS = [row.name for catalog in (METHODS, ADAPTERS, OPTIMIZERS, SCHEDULES) for row in catalog]
+ROWS = [row.name for catalog in (METHODS, ADAPTERS, OPTIMIZERS, SCHEDULES, RULES) for row in catalog]
 
 
 @pytest.mark.parametrize("name", ROWS)

@@ -19,6 +19,7 @@ from training.engine.catalog.methods import METHODS, Sft
 from training.engine.catalog.optimizers import OPTIMIZERS
 from training.engine.catalog.parameter_groups import ParameterGroup
 from training.engine.catalog.rows import Catalog, Settings, setting
+from training.engine.catalog.rules import RULES
 from training.engine.catalog.schedules import SCHEDULES
 from training.engine.errors import ConfigError, Problem
 from training.engine.hostfile import HOST_NAME
@@ -316,6 +317,8 @@ def problem(e: Any) -> Problem:
     # Inside a union pydantic names the member after the field; people know only the field.
     if len(loc) > 1 and loc[0] in _CATALOGS and loc[1] in _CATALOGS[str(loc[0])]:
         loc = (loc[0], *loc[2:])
+    # Nor does anybody know the member of a list of rules; its number is enough.
+    loc = tuple(part for i, part in enumerate(loc) if not (i and isinstance(loc[i - 1], int) and part in RULES))
     field = ".".join(map(str, loc)) or "config"
     if kind == "union_tag_invalid" or (kind == "literal_error" and loc and loc[-1] == "name"):
         catalog = _CATALOGS.get(str(loc[0]))
