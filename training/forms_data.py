@@ -137,8 +137,16 @@ class ModelUploadForm(ImportForm):
     )
 
 
-class ModelPathForm(ImportForm):
-    """A GGUF file or a model folder of the server."""
+class AdapterForm(ImportForm):
+    """An import of a whole model, or of an adapter for one that is there; the view fills in which there are."""
+
+    base_version_id = forms.ChoiceField(
+        required=False, label="What it is", help_text="An adapter of mlx-lm or PEFT belongs on its base model."
+    )
+
+
+class ModelPathForm(AdapterForm):
+    """A GGUF file, a model folder or an adapter's folder of the server."""
 
     path = forms.CharField(
         label="GGUF file or model folder on the server",
@@ -152,8 +160,8 @@ class ModelPathForm(ImportForm):
         return {"kind": "gguf" if path.lower().endswith(".gguf") else "folder", "path": path}
 
 
-class ModelHubForm(ImportForm):
-    """A model of the Hugging Face Hub."""
+class ModelHubForm(AdapterForm):
+    """A model or an adapter of the Hugging Face Hub."""
 
     repo_id = forms.CharField(label="Hub id", max_length=120, help_text="Such as mlx-community/SmolLM2-135M-Instruct.")
     revision = forms.CharField(required=False, max_length=120, initial="main", help_text="Pinned to its commit.")

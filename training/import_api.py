@@ -16,6 +16,11 @@ router = Router(tags=["models"])
 @router.post("/import", response={201: JobOut}, operation_id="import_model")
 def import_model(request: HttpRequest, body: ModelImportIn, idempotency_key: str = Key) -> Any:
     """Queue the import of a model; the job's result names the new version."""
-    return Status(
-        201, services.create_model_import(request.user, body.source, body.name, idempotency_key=idempotency_key)
+    job = services.create_model_import(
+        request.user,
+        body.source,
+        body.name,
+        base_version_id=body.base_version_id,
+        idempotency_key=idempotency_key,
     )
+    return Status(201, job)

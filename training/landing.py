@@ -72,16 +72,17 @@ def _train(job: Job, result: dict[str, Any]) -> dict[str, str]:
 
 def _import_model(job: Job, result: dict[str, Any]) -> dict[str, str]:
     target = Path(settings.HOME) / "models" / str(version_id(job))
-    if not (target / "config.json").is_file():
+    base = job.model_version if job.settings.get("base") else None
+    if not (target / ("config.json" if base is None else "adapter_config.json")).is_file():
         raise DomainError("landing.no_model", "The imported model's folder is incomplete.", "Import it again.")
     version = register(
         name=str(job.settings.get("name") or job.name),
         folder=target,
         found=Found(
-            kind=ModelVersion.Kind.BASE,
+            kind=ModelVersion.Kind.BASE if base is None else ModelVersion.Kind.ADAPTER,
             model_type=str(result.get("model_type") or ""),
-            parameters=_count(result.get("parameters")),
-            quantization=result.get("quantization") if isinstance(result.get("quantization"), dict) else None,
+            parameters=_count(result.get("parameters")) if base is None else 0,
+            quantization=_quantization(result) if base is None else None,
             context_length=_count(result.get("context_length")),
             license=str(result.get("license") or ""),
             source={
@@ -93,6 +94,7 @@ def _import_model(job: Job, result: dict[str, Any]) -> dict[str, str]:
             files=result["files"] if isinstance(result.get("files"), dict) else {},
         ),
         owner=job.owner,
+        base=base,
         job_id=job.pk,
         version_id=version_id(job),
     )
@@ -156,6 +158,11 @@ def _publish(files: list[Path], target: Path) -> None:
         except OSError:
             shutil.copyfile(file, beside / file.name)
     os.replace(beside, target)
+
+
+def _quantization(result: dict[str, Any]) -> dict[str, Any] | None:
+    found = result.get("quantization")
+    return found if isinstance(found, dict) else None
 
 
 def _count(value: Any) -> int:

@@ -59,7 +59,8 @@ def _train(job: Job) -> dict[str, Any]:
 
 
 def _import_model(job: Job) -> dict[str, Any]:
-    return {**_asked(job), "target": str(_home() / "models" / str(version_id(job)))}
+    base = {"base": str(job.model_version.folder)} if job.settings.get("base") and job.model_version else {}
+    return {**_asked(job), **base, "target": str(_home() / "models" / str(version_id(job)))}
 
 
 def _import_dataset(job: Job) -> dict[str, Any]:

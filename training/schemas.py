@@ -294,7 +294,10 @@ class ModelImportIn(Strict):
 
     ``{"kind": "gguf", "upload": id}`` · ``{"kind": "gguf", "path": …, "sha256": …}`` ·
     ``{"kind": "folder", "path": …}`` · ``{"kind": "hub", "repo_id": …, "revision": …}``.
+
+    With a ``base_version_id`` the folder or repository holds an adapter of mlx-lm or PEFT for that model.
     """
 
     source: dict[str, Any]
     name: str = ""
+    base_version_id: UUID | None = None

@@ -79,6 +79,16 @@ def model_problems(model: ModelVersion | None, settings: TrainSettings | dict[st
     return found
 
 
+def base_problems(version: ModelVersion | None) -> list[Problem]:
+    """What speaks against importing an adapter for ``version``."""
+    loc = ("base_version_id",)
+    if version is None:
+        return [Problem(loc, "model.unknown", "There is no such base model.", "Choose one of the list.")]
+    if version.whole != version:
+        return [Problem(loc, "model.not_whole", f"{version} is an adapter itself.", "Choose the base model.")]
+    return []
+
+
 def _adapter_and_length(settings: TrainSettings | dict[str, Any]) -> tuple[str, int]:
     if isinstance(settings, TrainSettings):
         chosen: Any = settings.adapter

@@ -100,16 +100,32 @@ def _others(
     return {role: version for role, version in found.items() if version is not None}, problems
 
 
-def create_model_import(user: Any, source: dict[str, Any], name: str = "", *, idempotency_key: str = "") -> Job:
+def create_model_import(
+    user: Any,
+    source: dict[str, Any],
+    name: str = "",
+    *,
+    base_version_id: Any = None,
+    idempotency_key: str = "",
+) -> Job:
     """Queue the import of a model. ``source``: ``{"kind": "gguf"|"folder"|"hub", …}`` as in
-    ``training.engine.imports``; for ``gguf`` an ``"upload"`` id may stand in place of the ``"path"``."""
+    ``training.engine.imports``; for ``gguf`` an ``"upload"`` id may stand in place of the ``"path"``.
+    ``base_version_id``: the model that an adapter in a folder or at the hub belongs on."""
     require(user, Role.EDITOR)
     if made := made_before(user, idempotency_key):
         return made
     source, name, problems = validation.import_source(source, name)
-    asked = validation.checked_import(ImportModelConfig, {"source": source}, problems)
+    base: ModelVersion | None = find(ModelVersion, user, base_version_id) if base_version_id else None
+    problems += validation.base_problems(base) if base_version_id else []
+    asked = {"source": source, **({"base": str(base.folder)} if base else {})}
+    checked = validation.checked_import(ImportModelConfig, asked, problems)
     return enqueue(
-        user, Job.Kind.IMPORT_MODEL, idempotency_key, name=f"Import {name}"[:120], settings={"name": name, **asked}
+        user,
+        Job.Kind.IMPORT_MODEL,
+        idempotency_key,
+        name=f"Import {name}"[:120],
+        settings={"name": name, **checked},
+        model_version=base,
     )
 
 

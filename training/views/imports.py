@@ -109,11 +109,21 @@ def new_model(request: HttpRequest) -> HttpResponse:
     require(request.user, Role.EDITOR)
     source = _source(request, MODEL_SOURCES)
     form: Any = MODEL_SOURCES[source](request.POST or None, request.FILES or None)
+    if "base_version_id" in form.fields:
+        bases = ModelVersion.objects.visible_to(request.user).filter(model__deleted_at=None)
+        bases = bases.exclude(kind=ModelVersion.Kind.ADAPTER).select_related("model").order_by("-created_at")[:200]
+        form.fields["base_version_id"].choices = [("", "a whole model"), *((str(v.pk), f"adapter for {v}") for v in bases)]
     if request.method == "POST" and form.is_valid():
         try:
             wish = form.cleaned_data
             wanted = _uploaded_model(request, wish["file"]) if source == "upload" else form.source()
-            job = services.create_model_import(request.user, wanted, wish["name"], idempotency_key=wish["key"])
+            job = services.create_model_import(
+                request.user,
+                wanted,
+                wish["name"],
+                base_version_id=wish.get("base_version_id") or None,
+                idempotency_key=wish["key"],
+            )
             return redirect("import_job", job.pk)
         except Invalid as error:
             form.refuse(error)
@@ -159,7 +169,10 @@ def again(request: HttpRequest, job_id: Any) -> HttpResponse:
     job = _import(request, job_id)
     asked = {key: value for key, value in job.settings.items() if key not in {"name", "source"}}
     if job.kind == Job.Kind.IMPORT_MODEL:
-        new = services.create_model_import(request.user, job.settings["source"], job.settings["name"])
+        base = job.model_version_id if job.settings.get("base") else None
+        new = services.create_model_import(
+            request.user, job.settings["source"], job.settings["name"], base_version_id=base
+        )
     else:
         if request.POST.get("skip") == "1":
             asked["skip_bad_rows"] = True
