@@ -16,7 +16,17 @@ from typing import Any
 
 import mlx.core as mx
 
-from training.engine import SCHEMA, adapter_folder, gguf, gguf_tokenizer, gguf_weights, model_folder, models, tokenizer, wheel
+from training.engine import (
+    SCHEMA,
+    adapter_folder,
+    gguf,
+    gguf_tokenizer,
+    gguf_weights,
+    model_folder,
+    models,
+    tokenizer,
+    wheel,
+)
 from training.engine.errors import ModelError, StorageError
 from training.engine.imports import FolderSource, GgufSource, HubSource, ImportModelConfig, WheelSource
 from training.engine.report import Reporter

@@ -110,9 +110,7 @@ def new_model(request: HttpRequest) -> HttpResponse:
     source = _source(request, MODEL_SOURCES)
     form: Any = MODEL_SOURCES[source](request.POST or None, request.FILES or None)
     if "base_version_id" in form.fields:
-        bases = ModelVersion.objects.visible_to(request.user).filter(model__deleted_at=None)
-        bases = bases.exclude(kind=ModelVersion.Kind.ADAPTER).select_related("model").order_by("-created_at")[:200]
-        form.fields["base_version_id"].choices = [("", "a whole model"), *((str(v.pk), f"adapter for {v}") for v in bases)]
+        form.fields["base_version_id"].choices = [("", "a whole model"), *_bases(request)]
     if request.method == "POST" and form.is_valid():
         try:
             wish = form.cleaned_data
@@ -128,6 +126,13 @@ def new_model(request: HttpRequest) -> HttpResponse:
         except Invalid as error:
             form.refuse(error)
     return render(request, "models/import.html", _new(form, source, MODEL_SOURCES), status=422 if form.errors else 200)
+
+
+def _bases(request: HttpRequest) -> list[tuple[str, str]]:
+    """The models that an adapter may belong on, the newest first, as choices of a form."""
+    rows = ModelVersion.objects.visible_to(request.user).filter(model__deleted_at=None)
+    rows = rows.exclude(kind=ModelVersion.Kind.ADAPTER).select_related("model").order_by("-created_at")[:200]
+    return [(str(version.pk), f"adapter for {version}") for version in rows]
 
 
 @require_safe
