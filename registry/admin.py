@@ -19,7 +19,7 @@ class RegisteredModelAdmin(LookOnly):
 
 @admin.register(ModelVersion)
 class ModelVersionAdmin(LookOnly):
-    list_display = ("model", "n", "kind", "model_type", "parameters", "bytes", "license", "created_at")
+    list_display = ("model", "n", "kind", "model_type", "parameters", "bytes", "heads", "license", "created_at")
     list_filter = ("kind", "model_type")
     list_select_related = ("model",)
     search_fields = ("model__name", "license", "path")

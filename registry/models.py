@@ -59,6 +59,7 @@ class ModelVersion(models.Model):
     license = models.CharField(max_length=120, blank=True)
     source = models.JSONField(default=dict, help_text="Where it came from, revision pinned.")
     metrics = models.JSONField(default=dict, help_text="Final figures, such as val_loss.")
+    heads = models.JSONField(default=list, help_text="Heads beside the model's own: score makes it a reward model.")
     job_id = models.UUIDField(null=True, db_index=True, help_text="The job that made it.")
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
@@ -80,6 +81,11 @@ class ModelVersion(models.Model):
     def is_trainable(self) -> bool:
         """Whether a training can start from it: a whole model, or an adapter whose base is known."""
         return self.kind != self.Kind.ADAPTER or self.base_id is not None
+
+    @property
+    def is_reward_model(self) -> bool:
+        """Whether it scores answers."""
+        return "score" in self.heads
 
     @property
     def whole(self) -> ModelVersion:

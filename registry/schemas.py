@@ -23,6 +23,7 @@ class VersionOut(Schema):
     context_length: int
     bytes: int
     license: str
+    heads: list[str]
     job_id: UUID | None
     created_at: datetime
 

@@ -38,6 +38,7 @@ class Found:
     license: str = ""
     source: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
+    heads: list[str] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)  # name → sha256; computed when empty
 
 
@@ -78,6 +79,7 @@ def register(
             license=found.license[:120],
             source=found.source,
             metrics=found.metrics,
+            heads=found.heads,
             job_id=job_id,
         )
         AuditEvent.write(owner, "model.register", f"model {model.pk}", version=version.n, path=version.path)

@@ -176,8 +176,24 @@ def other_problems(
             problems.append(
                 Problem(("others", role), "model.unknown", "There is no such model version.", "Choose one of the list.")
             )
+        elif role == "reward_model":
+            problems += head_problems(version, ("others", role))
     del model
     return problems
+
+
+def head_problems(version: ModelVersion, loc: tuple[str, ...]) -> list[Problem]:
+    """A reward model has a head that makes a score."""
+    if version.is_reward_model:
+        return []
+    return [
+        Problem(
+            loc,
+            "reward_model.no_head",
+            f"{version} has no head that scores answers, so it is no reward model.",
+            "Choose a version that the method 'Reward model' has trained.",
+        )
+    ]
 
 
 def training_name(model: ModelVersion, data: DatasetVersion) -> str:

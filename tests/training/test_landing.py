@@ -41,6 +41,17 @@ def test_a_training_becomes_an_adapter(trained):
     assert sorted(p.name for p in version.folder.iterdir()) == ["adapter_config.json", "adapters.safetensors"]
     assert sorted(version.files) == ["adapter_config.json", "adapters.safetensors"]
     assert version.metrics == {"val_loss": 1.5, "step": 40}
+    assert version.heads == [] and not version.is_reward_model
+
+
+def test_a_reward_model_is_known_by_its_head(trained):
+    header = {"score.weight": {"dtype": "F32", "shape": [1, 1], "data_offsets": [0, 4]}}
+    raw = json.dumps(header).encode()
+    weights = trained.run_dir.root / "checkpoints/0000040/adapters.safetensors"
+    weights.write_bytes(len(raw).to_bytes(8, "little") + raw + bytes(4))
+    land(trained, RESULT)
+    version = ModelVersion.objects.get(job_id=trained.pk)
+    assert version.heads == ["score"] and version.is_reward_model
 
 
 def test_landing_twice_changes_nothing(trained):

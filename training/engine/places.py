@@ -25,12 +25,16 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from training.engine import safetensors_header
 from training.engine.errors import ModelError
 
 WEIGHTS = "adapters.safetensors"
 CONFIG = "adapter_config.json"
 BEFORE = re.compile(r"before\.(\d{1,3})\.(safetensors|json)")
 MOST_BEFORE = 100
+SCORE, VALUE = "score", "value_head"
+HEADS = (SCORE, VALUE)
+"""Heads beside a model's own: of a reward model (transformers' name for it, too), and of a policy's values."""
 _MAX_CONFIG = 1 << 20  # bytes
 _TAIL = 4096
 _HINT = "Train or import it again."
@@ -112,6 +116,18 @@ def files(folder: Path) -> list[Path]:
     """The files that make the adapter in ``folder``; a checkpoint holds others, too."""
     names = [p for p in folder.iterdir() if p.name in (WEIGHTS, CONFIG) or BEFORE.fullmatch(p.name)]
     return sorted(p for p in names if p.is_file())
+
+
+def heads(folder: Path) -> list[str]:
+    """The heads that the adapter in ``folder``, or one below it, brings along; none of a file that cannot be read."""
+    found: set[str] = set()
+    for path in (folder / WEIGHTS, *folder.glob("before.*.safetensors")):
+        try:
+            names = safetensors_header.read(path)
+        except (OSError, ModelError):
+            continue  # whoever loads it says what is wrong with it
+        found |= {head for head in HEADS if f"{head}.weight" in names}
+    return [head for head in HEADS if head in found]
 
 
 def weights_digest(model: Path) -> str:

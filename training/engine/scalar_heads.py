@@ -11,11 +11,10 @@ import math
 import mlx.core as mx
 from mlx import nn
 
-from training.engine import heads
+from training.engine import heads, places
 from training.engine.errors import ModelError
 
-SCORE, VALUE = "score", "value_head"
-NAMES = (SCORE, VALUE)
+SCORE, VALUE, NAMES = places.SCORE, places.VALUE, places.HEADS
 """Names of the attributes. ``score`` is also that of transformers' AutoModelForSequenceClassification."""
 
 
