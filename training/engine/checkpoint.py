@@ -63,6 +63,7 @@ class Position:
     last_eval: int = -1
     """Step of the last complete evaluation."""
     best_loss: float | None = None
+    """The best validation loss, or what the method's goal is in its place (see standing.py); the same below."""
     best_step: int = -1
     bad_evals: int = 0
     """Evaluations since the best one."""

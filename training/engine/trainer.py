@@ -20,7 +20,7 @@ import mlx.optimizers as mo
 from mlx import nn
 from mlx.utils import tree_map
 
-from training.engine import adapters, checkpoint, optim
+from training.engine import adapters, checkpoint, optim, standing
 from training.engine.batches import Rows
 from training.engine.checkpoint import Position
 from training.engine.config import TrainConfig
@@ -32,6 +32,7 @@ from training.engine.memory_watch import MemoryWatch
 from training.engine.methods.method import Method, units
 from training.engine.samples import Sampler
 from training.engine.session import Session
+from training.engine.standing import Standing
 from training.engine.steps import Gradients, Steps
 
 GIB = 1 << 30
@@ -85,6 +86,7 @@ class Trainer:
         self.gradients: Gradients = None
         self._told: Path | None = None
         self.names = ("loss", *method.terms)
+        self.standing = Standing(method.goal, config.patience)
         self.steps = self._made_steps()
 
     def _made_steps(self) -> Steps:
@@ -125,7 +127,10 @@ class Trainer:
             while True:
                 self._evaluate_if_due()
                 self._save_if_due()
-                if self.where.step >= self.plan.steps or self._patience_is_over():
+                if self.where.step >= self.plan.steps:
+                    break
+                if self.standing.is_over(self.where.bad_evals):
+                    self.session.log(self.standing.why_over(self.where))
                     break
                 self._update()
         except StopAsked:
@@ -250,8 +255,8 @@ class Trainer:
             self.model.train()
         self.session.journal.write("evaluated", step=where.step, values=values)
         where.last_eval = where.step
-        self._remember(values)
-        self._refuse_broken_model(values)
+        self.standing.remember(where, values)
+        standing.refuse_broken(where.step, values)
         self.session.phase("train", where.step, self.plan.steps)
 
     def _losses(self) -> dict[str, float]:
@@ -259,8 +264,8 @@ class Trainer:
         values: dict[str, float] = {}
         if self.feed.splits["valid"].rows and self.config.val_batches:
             values |= self._means("valid", self.config.val_batches, "val_")
-        bad = self._bad_evals(values.get("val_loss"))
-        last = self.where.step >= self.plan.steps or 0 < self.config.patience <= bad
+        over = self.standing.is_over(self.standing.bad_evals(self.where, values))
+        last = self.where.step >= self.plan.steps or over
         if self.feed.splits["test"].rows and (last or self.where.step == 0):
             values |= self._means("test", -1, "test_")
         return values
@@ -276,49 +281,12 @@ class Trainer:
             count += more
         return {f"{prefix}{name}": value / max(1, count) for name, value in total.items()}
 
-    def _bad_evals(self, loss: float | None) -> int:
-        """Evaluations since the best one, when this one has the validation loss ``loss``."""
-        best = self.where.best_loss
-        if loss is None or not math.isfinite(loss):
-            return self.where.bad_evals
-        return 0 if best is None or loss < best else self.where.bad_evals + 1
-
-    def _refuse_broken_model(self, values: dict[str, float]) -> None:
-        for name, loss in values.items():
-            if not math.isfinite(loss):
-                raise Diverged(
-                    "diverged.evaluation",
-                    f"At step {self.where.step} the {name} was {loss:g}.",
-                    "Start again with a lower learning rate; at step 0, compute in float32.",
-                )
-
-    def _remember(self, values: dict[str, float]) -> None:
-        where, loss = self.where, values.get("val_loss")
-        where.bad_evals = self._bad_evals(loss)
-        if where.step == 0:
-            where.first_loss, where.first_test = loss, values.get("test_loss")
-        where.val_loss = loss
-        where.test_loss = values.get("test_loss", where.test_loss)
-        if loss is None or not math.isfinite(loss):
-            return
-        if where.best_loss is None or loss < where.best_loss:
-            where.best_loss, where.best_step = loss, where.step
-
-    def _patience_is_over(self) -> bool:
-        over = 0 < self.config.patience <= self.where.bad_evals
-        if over:
-            self.session.log(
-                f"Stops early: the validation loss has not fallen for {self.where.bad_evals} evaluations "
-                f"(best {self.where.best_loss:.4f} at step {self.where.best_step})."
-            )
-        return over
-
     # Checkpoints -----------------------------------------------------------------------------
 
     def _save_if_due(self) -> None:
         where = self.where
         due = where.step % self.plan.save_every == 0 or where.step in (self.plan.steps, where.best_step)
-        over = 0 < self.config.patience <= where.bad_evals
+        over = self.standing.is_over(where.bad_evals)
         if where.micro == 0 and where.step > 0 and (due or over):
             self.save()
 
@@ -353,7 +321,8 @@ class Trainer:
         where = self.where
         path = str(saved.path.relative_to(self.session.run_dir.root))
         facts = {"step": saved.step, "path": path, "bytes": saved.bytes, "sha256": saved.sha256}
-        loss = where.val_loss if where.last_eval == where.step else None
+        is_loss = self.standing.goal == "loss" and where.last_eval == where.step
+        loss = where.val_loss if is_loss else None
         self.session.journal.write("checkpoint", **facts, val_loss=loss, best=where.step == where.best_step)
         self._told = saved.path
 
@@ -371,12 +340,7 @@ class Trainer:
             "last_checkpoint": str(last.relative_to(root)),
             "step": where.step,
             "planned_steps": self.plan.steps,
-            "best_step": where.best_step,
-            "best_val_loss": where.best_loss,
-            "first_val_loss": where.first_loss,
-            "val_loss": where.val_loss,
-            "first_test_loss": where.first_test,
-            "test_loss": where.test_loss,
+            **self.standing.result(where),
             "trained_tokens": where.trained_tokens,
             "peak_memory_gb": self.group.most(self.watch.peak() / GIB)[0],
         }

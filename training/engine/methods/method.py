@@ -26,6 +26,10 @@ class Method(ABC):
     terms: ClassVar[tuple[str, ...]] = ()
     """What :meth:`loss` tells beside the loss; each becomes a curve, and one of the held-out rows with ``val_``."""
 
+    goal: ClassVar[str] = "loss"
+    """The value of the held-out rows by which the best checkpoint is chosen: ``loss``, or a term of which more is
+    better."""
+
     @abstractmethod
     def encode(self, row: dict[str, Any], tokenizer: Tokenizer, max_seq_length: int) -> Example:
         """One data row as tokens, with a flag for each whether the loss counts it."""
