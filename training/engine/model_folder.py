@@ -59,8 +59,8 @@ def wanted(name: str) -> bool:
 def copy(source: Path, part: Path, say: Reporter, wish: Wish | None = None) -> Origin:
     """Copy the known files of the folder ``source`` into ``part``, each one checked first.
 
-    Without a ``wish`` those of a model. Links that lead out of the folder are refused; programs, pickles and unknown files are left
-    out and named. Raises ModelError.
+    Without a ``wish`` those of a model. Links that lead out of the folder are refused; programs, pickles and unknown
+    files are left out and named. Raises ModelError.
     """
     if not source.is_dir():
         raise ModelError("model.folder_missing", f"There is no folder {source}.", "Check the path.")
