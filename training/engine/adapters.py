@@ -175,7 +175,7 @@ def describe(settings: Settings) -> dict[str, Any]:
     if s.keys is not None:
         parameters["keys"] = list(s.keys)
     # Stock mlx-lm reads 0 and less as "all blocks"; -1 says so in its own words.
-    config = {"fine_tune_type": s.name, "num_layers": s.num_layers, "lora_parameters": parameters}
+    config: dict[str, Any] = {"fine_tune_type": s.name, "num_layers": s.num_layers, "lora_parameters": parameters}
     if s.use_rslora or s.rank_pattern or s.alpha_pattern:
         config |= {"r": s.rank, "lora_alpha": s.alpha, "use_rslora": s.use_rslora}
         config |= {"rank_pattern": s.rank_pattern, "alpha_pattern": s.alpha_pattern}

@@ -116,7 +116,7 @@ def _kind(part: Part) -> tuple[str, float]:
     good = isinstance(scale, int | float) and not isinstance(scale, bool) and math.isfinite(scale)
     if kind not in ("lora", "dora") or not good:
         raise places.broken(places.CONFIG, f"fine_tune_type {str(kind)[:40]!r}, scale {str(scale)[:40]!r}")
-    return kind, float(scale)  # type: ignore[arg-type]  # checked above
+    return kind, float(scale)
 
 
 def scale_of(part: Part) -> float:

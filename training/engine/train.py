@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+from mlx import nn
 
 from training.engine import adapters, batches, blas, device, layouts, memory_facts, places, token_cache
 from training.engine.batches import Rows
@@ -51,12 +52,7 @@ def run(config: TrainConfig, session: Session, group: Group | None = None) -> di
     loaded = load_place(config.place, config.dtype, machine).loaded
     mx.random.seed(config.seed)
     adapters.apply(loaded.model, config.adapter, quantized=bool(loaded.config.get("quantization")))
-    if machine.backend == "cuda":
-        unpack_for_products(loaded.model)
-    if config.grad_checkpoint:
-        recompute_blocks(loaded.model)
-    if config.neftune_noise_alpha:
-        add_noise(loaded.model, config.neftune_noise_alpha)
+    _equip(loaded.model, config, machine)
     room = config.batch_tokens and group.room(config.batch_tokens, config.max_seq_length)
     most = group.room(config.batch_size) * config.method.sequences
     layout, why = layouts.choose(loaded.model, most, room, is_cpu=machine.is_cpu)
@@ -91,6 +87,16 @@ def run(config: TrainConfig, session: Session, group: Group | None = None) -> di
     trainer.resume()
     result = trainer.fit()
     return {**result, "model": str(config.model), "machine": machine.as_dict()}
+
+
+def _equip(model: nn.Module, config: TrainConfig, machine: Device) -> None:
+    """Teach the layers what the settings and the machine ask of them."""
+    if machine.backend == "cuda":
+        unpack_for_products(model)
+    if config.grad_checkpoint:
+        recompute_blocks(model)
+    if config.neftune_noise_alpha:
+        add_noise(model, config.neftune_noise_alpha)
 
 
 def _set_up(config: TrainConfig, session: Session, group: Group) -> Device:
