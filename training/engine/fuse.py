@@ -103,7 +103,7 @@ def read_arrays(path: Path) -> dict[str, mx.array]:
     safetensors_header.read(path)
     found = mx.load(str(path))
     assert isinstance(found, dict)
-    return dict(found)  # type: ignore[arg-type]  # arrays by name, for safetensors
+    return dict(found)
 
 
 def _kind(part: Part) -> tuple[str, float]:
@@ -112,7 +112,7 @@ def _kind(part: Part) -> tuple[str, float]:
     if kind == "full":
         return kind, 0.0
     parameters = part.config.get("lora_parameters")
-    scale = parameters.get("scale") if isinstance(parameters, dict) else None
+    scale: Any = parameters.get("scale") if isinstance(parameters, dict) else None
     good = isinstance(scale, int | float) and not isinstance(scale, bool) and math.isfinite(scale)
     if kind not in ("lora", "dora") or not good:
         raise places.broken(places.CONFIG, f"fine_tune_type {str(kind)[:40]!r}, scale {str(scale)[:40]!r}")
