@@ -62,7 +62,7 @@ smollm: install-dev ## tests on the real SmolLM2-135M
 
 parity: $(PARITY)/.installed ## losses, gradients and steps beside PyTorch, TRL and PEFT; WRITE=1 renews docs and golden files
 	$(EXACT) $(PARITY)/bin/python -m pytest -m parity tests/parity
-	$(if $(WRITE),$(EXACT) $(PARITY)/bin/python -m tests.parity.make_losses)
+	$(if $(WRITE),for kind in losses optimizers adapters; do $(EXACT) $(PARITY)/bin/python -m tests.parity.make_$$kind || exit 1; done)
 
 $(PARITY)/.installed: $(EXTRA).lock pyproject.toml
 	$(PYTHON) -m venv $(PARITY)
