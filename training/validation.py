@@ -18,6 +18,7 @@ from training.engine.errors import ConfigError, Problem
 from training.models import DatasetVersion, Job
 
 PRIORITIES = range(-100, 101)
+MOST_TOKENIZER = 64 << 20  # bytes that the web process reads to compare; a larger one is compared by the engine
 
 
 def name_problems(name: str, *, needed: bool = True) -> list[Problem]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.engine import runs
+from tests.fakes import tiny
 from training.engine.catalog.methods import METHODS
 
 
@@ -36,3 +37,9 @@ def rows(method: str, count: int = 14) -> list[dict[str, Any]]:
 def data(folder: Path, method: str, **counts: int) -> Path:
     """A data folder for ``method``; 14 rows to train if no split is named."""
     return runs.data(folder, **{name: rows(method, count) for name, count in (counts or {"train": 14}).items()})
+
+
+def others(method: str, folder: Path) -> dict[str, dict[str, str]]:
+    """Further models that ``method`` needs, made in ``folder``, as a configuration names them."""
+    needs = METHODS[method].settings(name=method).needs  # type: ignore[attr-defined]
+    return {role: {"model": str(tiny.make(folder / role, seed=7))} for role in needs}

@@ -39,9 +39,11 @@ def test_every_row_has_words(key: str, row: Row) -> None:
 
 @pytest.mark.parametrize(("key", "row"), ROWS)
 def test_every_row_trains_and_goes_on(key: str, row: Row, tiny_llama: Path, data: Path, tmp_path: Path) -> None:
+    more = {}
     if key == "method":
         data = method_data.data(tmp_path / "data", row.name)
-    config = runs.request(tiny_llama, data, iters=3, learning_rate=1e-3, **{key: row.name})
+        more["others"] = method_data.others(row.name, tmp_path / "others")
+    config = runs.request(tiny_llama, data, iters=3, learning_rate=1e-3, **{key: row.name}, **more)
     assert runs.run(tmp_path / "a", config) == Exit.FINISHED
     assert runs.run(tmp_path / "b", config, halt=(2, 0)) == Exit.STOPPED
     assert runs.run(tmp_path / "b", config) == Exit.FINISHED

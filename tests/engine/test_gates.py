@@ -38,7 +38,8 @@ class Ready:
 
     def __init__(self, folder: Path, name: str, base: Path, count: int = 6, **settings: Any) -> None:
         data = method_data.data(folder, name, train=count)
-        config = check(TrainConfig, runs.request(base, data, method={"name": name, **settings}))
+        others = method_data.others(name, folder / "others")
+        config = check(TrainConfig, runs.request(base, data, method={"name": name, **settings}, others=others))
         mx.random.seed(1)
         self.model: nn.Module = load_place(config.place, "float32", CPU).loaded.model
         adapters.apply(self.model, Lora(rank=4))
@@ -49,7 +50,9 @@ class Ready:
         rows = batches.read(data / "train.jsonl", lambda row: self.method.encode(row, words, 256), lambda _: None)
         self.model.eval()
         identity = {"model": "", "rows.train": ""}
-        desk = Desk(Flat(), ByRows(2), Silent(), lambda: None, None, identity, lender(base), words, 256)
+        desk = Desk(
+            Flat(), ByRows(2), Silent(), lambda: None, None, identity, Lender(config.others, "float32", CPU), words, 256
+        )
         self.rows: Rows = self.method.annotate(self.model, {"train": rows}, desk)["train"]
         self.model.train()
         # As in the midst of a training: adapters that do something.
@@ -78,10 +81,6 @@ class Ready:
             for name, value in tree_flatten(gradients):
                 sums[name] = sums[name] + value if name in sums else value
         return {k: v / count for k, v in terms.items()}, {k: v / count for k, v in sums.items()}
-
-
-def lender(base: Path) -> Lender:
-    return Lender({}, "float32", CPU)
 
 
 def assert_same(one: Any, other: Any, tolerance: float = 2e-5) -> None:
@@ -132,7 +131,8 @@ def test_a_row_without_anything_trained_makes_no_nan(ready: Ready) -> None:
 def test_b_moves_at_the_first_step_and_a_at_the_second(name: str, tiny_llama: Path, tmp_path: Path) -> None:
     data = method_data.data(tmp_path / "data", name)
     plain = {"optimizer": {"name": "sgd", "momentum": 0}, "lr_schedule": "constant", "learning_rate": 0.5}
-    config = runs.request(tiny_llama, data, method=name, iters=2, save_every=1, **plain)
+    others = method_data.others(name, tmp_path / "others")
+    config = runs.request(tiny_llama, data, method=name, others=others, iters=2, save_every=1, **plain)
     assert runs.run(tmp_path / "run", config) == Exit.FINISHED
     first, second = (runs.arrays(tmp_path / "run", step) for step in (1, 2))
     for key in first:
@@ -145,7 +145,8 @@ def test_b_moves_at_the_first_step_and_a_at_the_second(name: str, tiny_llama: Pa
 @pytest.mark.parametrize("name", OFFLINE)
 def test_four_rows_are_learnt_by_heart(name: str, tiny_llama: Path, tmp_path: Path) -> None:
     data = method_data.data(tmp_path / "data", name, train=4)
-    config = runs.request(tiny_llama, data, method=name, iters=60, batch_size=4, learning_rate=2e-2)
+    others = method_data.others(name, tmp_path / "others")
+    config = runs.request(tiny_llama, data, method=name, others=others, iters=60, batch_size=4, learning_rate=2e-2)
     assert runs.run(tmp_path / "run", config) == Exit.FINISHED
     losses = runs.points(tmp_path / "run")
     assert losses[60] < 0.5 * losses[1]

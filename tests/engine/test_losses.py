@@ -30,7 +30,7 @@ def head(scale: float = 1.0, *, frozen: bool = True) -> Head:
 
 @pytest.fixture(params=[4, 7, 1000], ids=lambda size: f"chunks of {size}")
 def chunked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(losses, "_chunk", lambda vocabulary: request.param)
+    monkeypatch.setattr(losses, "chunk", lambda vocabulary: request.param)
 
 
 def log_softmax(logits: Any) -> Any:
@@ -153,5 +153,5 @@ def test_chunks_need_less_memory_than_the_whole() -> None:
         return mx.get_peak_memory() - before
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(losses, "_chunk", lambda vocabulary: 64)
+        patch.setattr(losses, "chunk", lambda vocabulary: 64)
         assert peak(Matrix(linear)) < 0.25 * peak(None)

@@ -7,7 +7,7 @@ product at the trained positions only: often half of them, sometimes a tenth.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import mlx.core as mx
@@ -63,6 +63,19 @@ class Matrix:
         biases = m.biases[tokens] if "biases" in m else None
         return mx.dequantize(m.weight[tokens], m.scales[tokens], biases, m.group_size, m.bits, m.mode)
 
+    def first(self, vocabulary: int) -> Matrix:
+        """Its first ``vocabulary`` rows."""
+        m = self.module
+        kind = nn.QuantizedLinear if "scales" in m else nn.Linear
+        part = kind.__new__(kind)
+        nn.Module.__init__(part)
+        for name in ("weight", "scales", "biases", "bias"):
+            if name in m:
+                part[name] = m[name][:vocabulary]
+        if "scales" in m:
+            part.group_size, part.bits, part.mode = m.group_size, m.bits, m.mode
+        return Matrix(part)
+
     def mean_row(self) -> mx.array:
         """Mean of all rows, (hidden,): what the gradient of a mean over the vocabulary looks like."""
         ones = mx.full((1, self.vocabulary), 1 / self.vocabulary)
@@ -85,6 +98,15 @@ class Head:
         hidden = self.body(batch.ids)
         return hidden.reshape(-1, hidden.shape[-1])[batch.at]
 
+    def within(self, vocabulary: int) -> Head:
+        """The same for the first ``vocabulary`` tokens alone: two models may fill up their last rows differently."""
+        if self.matrix is None:
+            return replace(self, project=lambda hidden: self.project(hidden)[..., :vocabulary])
+        if self.matrix.vocabulary == vocabulary:
+            return self
+        part = self.matrix.first(vocabulary)
+        return Head(self.body, part.logits, part)
+
 
 def find(model: nn.Module) -> Head:
     """``model`` taken apart.
@@ -100,6 +122,11 @@ def find(model: nn.Module) -> Head:
         if _same(model, lambda ids: matrix.logits(body(ids))):
             return Head(body, matrix.logits, matrix if _is_frozen(module) else None)
     return Head(model, lambda logits: logits.astype(mx.float32), None)
+
+
+def vocabulary(model: nn.Module) -> int:
+    """How many logits ``model`` gives for a token; nothing is computed."""
+    return int(model(mx.array([[0]])).shape[-1])
 
 
 def _same(model: nn.Module, parts: Callable[[mx.array], mx.array]) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from training.engine import layouts, places
 from training.engine.catalog.method_settings import Other
 from training.engine.device import Device
+from training.engine.errors import ConfigError
 from training.engine.fuse import Placed, load_place
 from training.engine.places import Place
 
@@ -19,11 +20,19 @@ class Lender:
 
     def lend(self, name: Other) -> Placed:
         """The model ``name``, frozen, for batches in any layout. Raises ModelError as load_place does."""
-        placed = load_place(self.places[name], self._dtype, self._device)
+        placed = load_place(self.place(name), self._dtype, self._device)
         placed.loaded.model.freeze()
         layouts.choose(placed.loaded.model, 1, None, is_cpu=self._device.is_cpu)  # it learns where rows end
         return placed
 
+    def place(self, name: Other) -> Place:
+        """Where the model ``name`` lies. Raises ConfigError ``teacher.missing``, ``reward_model.missing``."""
+        if name not in self.places:
+            what = name.replace("_", " ")
+            message = f"The method needs a {what}, and none was given."
+            raise ConfigError(f"{name}.missing", message, f"Name its folder in others.{name}.")
+        return self.places[name]
+
     def digest(self, name: Other) -> str:
-        """A short name for what :meth:`lend` would read."""
-        return places.digest(self.places[name])
+        """A short name for what :meth:`lend` would give, on this machine in this number format."""
+        return f"{places.digest(self.place(name))} {self._dtype} {self._device.as_dict()}"

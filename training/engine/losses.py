@@ -39,9 +39,9 @@ def cross_entropy(
     """
     if head.matrix is not None:
         matrix = head.matrix.unpacked()
-        size = _chunk(matrix.vocabulary)
+        size = chunk(matrix.vocabulary)
         smooth = matrix.mean_row() if label_smoothing else None
-        return _by_chunks(_exact(matrix, smooth, label_smoothing, z_loss), size, hidden, targets)
+        return by_chunks(_exact(matrix, smooth, label_smoothing, z_loss), size, hidden, targets)
 
     def values(hidden: mx.array, targets: mx.array) -> mx.array:
         return _cross_entropy(head.project(hidden), targets, label_smoothing, z_loss)
@@ -79,17 +79,17 @@ def divergence(
     other, seen = teacher
 
     def values(hidden: mx.array, seen: mx.array) -> mx.array:
-        q = _log_softmax(head.project(hidden) / temperature)
-        p = mx.stop_gradient(_log_softmax(other.project(seen) / temperature))
-        return _divergence(kind, p, q, beta)
+        q = log_softmax(head.project(hidden) / temperature)
+        p = mx.stop_gradient(log_softmax(other.project(seen) / temperature))
+        return between(kind, p, q, beta)
 
     if head.matrix is None:
         return values(hidden, seen)
-    return _by_chunks(_with_gradient(values), _chunk(head.matrix.vocabulary) // 2, hidden, seen)
+    return by_chunks(with_gradient(values), chunk(head.matrix.vocabulary) // 2, hidden, seen)
 
 
-def _divergence(kind: Divergence, p: mx.array, q: mx.array, beta: float) -> mx.array:
-    """Of log-probabilities (…, vocabulary)."""
+def between(kind: Divergence, p: mx.array, q: mx.array, beta: float) -> mx.array:
+    """The divergence ``kind`` of the teacher's p and the student's q, both log-probabilities (…, vocabulary)."""
     if kind == "forward_kl":
         return _kl(p, q)
     if kind == "reverse_kl":
@@ -104,7 +104,8 @@ def _kl(p: mx.array, q: mx.array) -> mx.array:
     return mx.sum(mx.where(mx.isinf(p), 0.0, terms), axis=-1)
 
 
-def _log_softmax(logits: mx.array) -> mx.array:
+def log_softmax(logits: mx.array) -> mx.array:
+    """Log-probabilities over the last axis."""
     return logits - mx.logsumexp(logits, axis=-1, keepdims=True)
 
 
@@ -147,13 +148,16 @@ def _exact(matrix: Matrix, mean_row: mx.array | None, smoothing: float, z_loss: 
     return both
 
 
-def _with_gradient(values: Values) -> WithGradient:
-    """``values`` together with their gradient by the first argument; each value depends on its own row only."""
+def with_gradient(values: Values) -> WithGradient:
+    """``values`` together with their gradient by the first argument; each value depends on its own row only.
+
+    Values (n, m) have the gradient of their first column.
+    """
 
     def both(hidden: mx.array, *rest: mx.array) -> tuple[mx.array, mx.array]:
         def summed(hidden: mx.array) -> tuple[mx.array, mx.array]:
             each = values(hidden, *rest)
-            return mx.sum(each), each
+            return mx.sum(each if each.ndim == 1 else each[:, 0]), each
 
         (_, each), gradient = mx.value_and_grad(summed)(hidden)
         return each, gradient
@@ -161,8 +165,11 @@ def _with_gradient(values: Values) -> WithGradient:
     return both
 
 
-def _by_chunks(both: WithGradient, size: int, hidden: mx.array, *rest: mx.array) -> mx.array:
-    """The values of ``both`` over all rows, at most ``size`` rows at a time, one chunk after the other."""
+def by_chunks(both: WithGradient, size: int, hidden: mx.array, *rest: mx.array) -> mx.array:
+    """The values of ``both`` over all rows, at most ``size`` rows at a time, one chunk after the other.
+
+    (n,), or (n, m), of which only the first column is differentiable.
+    """
 
     @mx.custom_function
     def forward(hidden: mx.array, *rest: mx.array) -> tuple[mx.array, mx.array]:
@@ -180,7 +187,7 @@ def _by_chunks(both: WithGradient, size: int, hidden: mx.array, *rest: mx.array)
 
     @forward.vjp
     def backward(primals: Any, cotangents: Any, outputs: Any) -> tuple[mx.array, ...]:
-        scale = cotangents[0][:, None]
+        scale = cotangents[0].reshape(len(cotangents[0]), -1)[:, :1]
         gradient = (scale * outputs[1]).astype(primals[0].dtype)
         return (gradient, *(mx.zeros_like(x) for x in primals[1:]))
 
@@ -188,6 +195,7 @@ def _by_chunks(both: WithGradient, size: int, hidden: mx.array, *rest: mx.array)
     return made[0]
 
 
-def _chunk(vocabulary: int) -> int:
+def chunk(vocabulary: int) -> int:
+    """Targets whose logits are held at once."""
     numbers = CHUNK_NUMBERS if mx.default_device().type == mx.DeviceType.cpu else CHUNK_NUMBERS_GPU
     return max(16, numbers // vocabulary)

@@ -55,14 +55,19 @@ class Desk:
     tokenizer: Tokenizer
     max_seq_length: int
 
-    def noted(self, split: str, rows: Rows, what: str, key: dict[str, Any], compute: Compute) -> Rows:
+    def noted(
+        self, split: str, rows: Rows, what: str, key: dict[str, Any], compute: Compute, *, of: str | None = None
+    ) -> Rows:
         """``rows`` with what ``compute`` makes of each batch.
 
-        ``what`` says what it is, for people; ``key`` holds all that decides it beside model and rows.
+        ``what`` says what it is, for people; ``key`` holds all that decides it beside model and rows. ``of``: the
+        digest of another model that says it all of the tokens alone, so that every training on them finds it.
         """
         if not rows.rows:
             return rows
         asked = {**key, "what": what, "model": self.identity["model"], "rows": self.identity[f"rows.{split}"]}
+        if of is not None:
+            asked |= {"model": of, "rows": _tokens(rows)}
         name = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:40]
         if self.folder is None:
             return _joined(rows, self._computed(rows, f"{what}, {split}", compute))
@@ -94,6 +99,15 @@ class Desk:
             done += len(numbers)
             self.say.phase("reference", done, len(rows.rows), detail)
         return {key: np.concatenate(parts) for key, parts in kept.items()}
+
+
+def _tokens(rows: Rows) -> str:
+    """Digest of the rows' tokens, and of which of them are targets."""
+    digest = hashlib.sha256()
+    for row in rows.rows:
+        for part in row.parts:
+            digest.update(np.array([len(part.ids), *part.ids, *part.trained], dtype=np.int32).tobytes())
+    return digest.hexdigest()
 
 
 def _parts(values: Array, per: Per, rows: Rows, numbers: list[int]) -> Iterator[Array]:

@@ -60,6 +60,10 @@ class Tokenizer:
             return self._special["eos_token"]
         return next((self._backend.id_to_token(i) or "" for i in sorted(self.eos_ids)), "")
 
+    def vocabulary(self) -> dict[str, int]:
+        """Every token, text to id."""
+        return dict(self._backend.get_vocab(with_added_tokens=True))
+
     def encode(self, text: str) -> list[int]:
         """Token ids of ``text``; special tokens only where their text stands in it."""
         return list(self._backend.encode(text, add_special_tokens=False).ids)

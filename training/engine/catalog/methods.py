@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from training.engine.catalog.distillation_methods import Distillation
 from training.engine.catalog.method_settings import MethodSettings
 from training.engine.catalog.preference_methods import Cpo, Dpo, Kto, Orpo, RewardModel, SimPo
 from training.engine.catalog.rows import Catalog, Row, setting
@@ -44,6 +45,12 @@ METHODS = Catalog(
         "Supervised fine-tuning",
         "Teaches by example: the model learns to give the answers in your data.",
         "training.engine.methods.sft:Sft",
+    ),
+    Row(
+        Distillation,
+        "Distillation",
+        "Learns from a larger model, the teacher: from all it might have said, not from one answer alone.",
+        "training.engine.methods.distillation:Distillation",
     ),
     Row(
         Dpo,

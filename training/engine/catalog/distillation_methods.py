@@ -1,0 +1,66 @@
+"""Methods that learn from a teacher: a larger model that knows the same tokens."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from training.engine.catalog.method_settings import MethodSettings, Other
+from training.engine.catalog.rows import setting
+
+
+class _Distilled(MethodSettings):
+    divergence: Literal["forward_kl", "reverse_kl", "jsd"] = setting(
+        "forward_kl",
+        "Divergence",
+        "'forward_kl': the student covers all that the teacher may say. 'reverse_kl': it keeps to what the teacher "
+        "says most. 'jsd' lies between them.",
+        level="adjust",
+    )
+    jsd_beta: float = setting(
+        0.5, "JSD beta", "Where 'jsd' lies: near 0 like forward KL, near 1 like reverse KL.", gt=0, lt=1
+    )
+    temperature: float = setting(
+        1.0,
+        "Temperature",
+        "Divides both models' logits before they are compared. Above 1, unlikely tokens of the teacher count more; "
+        "2 is usual.",
+        level="adjust",
+        gt=0,
+        le=100,
+    )
+    alpha: float = setting(
+        0.0,
+        "Share of the data",
+        "Share of plain cross-entropy on the data in the loss; the rest is the divergence from the teacher.",
+        level="adjust",
+        ge=0,
+        lt=1,
+    )
+
+    @property
+    def needs(self) -> tuple[Other, ...]:
+        """Always a teacher."""
+        return ("teacher",)
+
+
+class Distillation(_Distilled):
+    """Distillation (Hinton et al. 2015, arXiv 1503.02531) on the answers in the data."""
+
+    name: Literal["distillation"] = "distillation"
+    top_k: int = setting(
+        64,
+        "Teacher's tokens",
+        "Of each place the teacher's so many likeliest tokens are computed once and kept on the disk (8 bytes each), "
+        "and the teacher leaves memory. 0: it stays in memory, and all of its tokens count.",
+        level="adjust",
+        ge=0,
+        le=100_000,
+        unit="tokens",
+    )
+    train_on: Literal["assistant", "last", "all"] = setting(
+        "assistant",
+        "Train on",
+        "Which tokens the loss counts. 'assistant': every answer of the assistant. 'last': only the last answer. "
+        "'all': the questions too.",
+        level="adjust",
+    )
