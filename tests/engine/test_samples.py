@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from mlx import nn
 
-from tests.engine import runs
+from tests.engine import method_data, runs
 from training.engine import models, tokenizer
 from training.engine.device import Device
 from training.engine.samples import Sample, Sampler
@@ -56,3 +56,11 @@ def test_a_prompt_beyond_the_usual_room_is_answered(
     expected = ask(tiny_llama, model, OWN)
     monkeypatch.setattr("training.engine.samples.ROOM", 1)
     assert [s.text for s in ask(tiny_llama, model, OWN)] == [s.text for s in expected]
+
+
+@pytest.mark.parametrize("method", ["dpo", "kto"])
+def test_questions_of_other_formats_are_asked_too(method: str, tiny_llama: Path, tmp_path: Path) -> None:
+    data = method_data.data(tmp_path / "data", method, train=6)
+    sampler = Sampler.of(tokenizer.load(tiny_llama), data, None, 4)
+    assert [prompt[-1]["content"] for prompt, _ in sampler._prompts] == ["What is 0?", "What is 2?", "What is 4?"]
+    assert all(reference for _, reference in sampler._prompts)

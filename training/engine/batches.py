@@ -63,8 +63,15 @@ def sequence_lengths(rows: Iterable[Example]) -> list[int]:
     return sorted((len(part.ids) for row in rows for part in row.parts), reverse=True)
 
 
-def read(path: Path, encode: Callable[[dict[str, Any]], Example], tell: Callable[[int], None]) -> Rows:
+def read(
+    path: Path,
+    encode: Callable[[dict[str, Any]], Example],
+    tell: Callable[[int], None],
+    keeps: Callable[[Example], bool] = lambda example: example.teaches,
+) -> Rows:
     """The rows of ``path`` (JSON lines), encoded. ``tell`` hears how many are done, now and then.
+
+    Rows that ``keeps`` refuses are counted and left out.
 
     A missing file reads as no rows: a data set need not have every split.
     """
@@ -85,7 +92,7 @@ def read(path: Path, encode: Callable[[dict[str, Any]], Example], tell: Callable
                     "data.row", f"Row {n} of {path.name} cannot be read: {error}.", "Import the data set again."
                 ) from error
             cut += row.cut > 0
-            if row.teaches:
+            if keeps(row):
                 kept.append(row)
             else:
                 left_out += 1

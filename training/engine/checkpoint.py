@@ -21,11 +21,13 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 from mlx.utils import tree_flatten, tree_unflatten
 
 from training.engine import ENGINE_VERSION, SCHEMA, adapters, places, random_stream
 from training.engine.batches import Cursor
 from training.engine.errors import ModelError, StorageError
+from training.engine.examples import Array
 from training.engine.places import Place
 from training.engine.rundir import write_json
 
@@ -33,6 +35,7 @@ MANIFEST = "manifest.json"
 TRAINED = "trained.safetensors"  # the adapter as it is trained, where that is not stock mlx-lm's form
 STATE, OPTIMIZER, TRAINER = "state.safetensors", "optimizer.safetensors", "trainer.json"
 _BROKEN = "broken-"
+_GRAD, _FEED = "grad.", "feed."  # before the names in the state file
 _NAME = re.compile(r"^\d{7,}(-\d+)?$")
 
 
@@ -44,6 +47,8 @@ class Position:
     micro: int = 0
     """Micro-batches already summed up for the next update."""
     cursor: Cursor = field(default_factory=Cursor)
+    feed: dict[str, Any] = field(default_factory=dict)
+    """What the feed keeps beside the cursor; see online.py."""
     loss_sum: float = 0.0
     """Summed loss of the half-done update, nats."""
     tokens: int = 0
@@ -90,40 +95,33 @@ def name_of(where: Position) -> str:
     return f"{where.step:07d}" + (f"-{where.micro}" if where.micro else "")
 
 
-def save(
-    folder: Path,
-    where: Position,
-    *,
-    weights: dict[str, mx.array],
-    config: dict[str, Any],
-    optimizer: Any,
-    gradients: Any,
-    identity: dict[str, str],
-    start: Place | None = None,
-) -> Path:
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What goes into a checkpoint beside the place it is of."""
+
+    weights: dict[str, mx.array]
+    config: dict[str, Any]
+    """Of the adapter, as stock mlx-lm reads it."""
+    optimizer: Any
+    gradients: Any
+    """Of a half-done update, or None."""
+    feed: dict[str, Array]
+    """What the feed has to keep; see online.py."""
+    start: Place | None = None
+    """The model that was trained; an adapter that it began with is laid beside the new one."""
+
+
+def save(folder: Path, where: Position, content: Content, identity: dict[str, str]) -> Path:
     """Publish a checkpoint under ``folder`` and return it. Raises StorageError when the disk refuses.
 
-    ``identity`` are the digests (model, data, settings) that a continuation must agree with. ``start``: the model
-    that was trained; an adapter that it began with is laid beside the new one.
+    ``identity`` are the digests (model, data, settings) that a continuation must agree with.
     """
     name = name_of(where)
     beside, target = folder / f".part-{name}", folder / name
     try:
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir(parents=True, mode=0o700)
-        stock = adapters.stock_form(weights, config)
-        mx.save_safetensors(str(beside / adapters.WEIGHTS), stock, {"format": "mlx"})
-        if stock is not weights:
-            mx.save_safetensors(str(beside / TRAINED), weights)
-        if start is not None:
-            if start.adapter is not None:
-                config = places.put_before(beside, config, start.adapter)
-            config = {**config, "base_weights": places.weights_digest(start.model)}
-        write_json(beside / adapters.CONFIG, config)
-        mx.save_safetensors(str(beside / OPTIMIZER), dict(tree_flatten(optimizer.state)))
-        state = {"rng": random_stream.key()} | {f"grad.{k}": v for k, v in tree_flatten(gradients or {})}
-        mx.save_safetensors(str(beside / STATE), state)
-        write_json(beside / TRAINER, asdict(where))
+        _lay_down(beside, where, content)
         files = {path.name: _file_facts(path) for path in sorted(beside.iterdir())}
         manifest = {
             "schema": SCHEMA,
@@ -149,6 +147,25 @@ def save(
             "Free some disk space, then resume: the checkpoint before it is whole.",
         ) from error
     return target
+
+
+def _lay_down(folder: Path, where: Position, content: Content) -> None:
+    """All files but the manifest."""
+    config, start = content.config, content.start
+    stock = adapters.stock_form(content.weights, config)
+    mx.save_safetensors(str(folder / adapters.WEIGHTS), stock, {"format": "mlx"})
+    if stock is not content.weights:
+        mx.save_safetensors(str(folder / TRAINED), content.weights)
+    if start is not None:
+        if start.adapter is not None:
+            config = places.put_before(folder, config, start.adapter)
+        config = {**config, "base_weights": places.weights_digest(start.model)}
+    write_json(folder / adapters.CONFIG, config)
+    mx.save_safetensors(str(folder / OPTIMIZER), dict(tree_flatten(content.optimizer.state)))
+    state = {"rng": random_stream.key()} | {f"{_GRAD}{k}": v for k, v in tree_flatten(content.gradients or {})}
+    state |= {f"{_FEED}{name}": mx.array(value) for name, value in content.feed.items()}
+    mx.save_safetensors(str(folder / STATE), state)
+    write_json(folder / TRAINER, asdict(where))
 
 
 def facts_of(path: Path) -> Saved:
@@ -199,8 +216,8 @@ def fault_of(path: Path) -> str | None:
     return None
 
 
-def restore(path: Path, model: Any, optimizer: Any, identity: dict[str, str]) -> tuple[Position, Any]:
-    """Put a checkpoint into ``model`` and ``optimizer``; returns the place and the half-summed gradients.
+def restore(path: Path, model: Any, optimizer: Any, identity: dict[str, str]) -> tuple[Position, Any, dict[str, Array]]:
+    """Put a checkpoint into ``model`` and ``optimizer``; returns the place, the half-summed gradients, the feed's own.
 
     Raises ModelError when it belongs to another model, data set or set of weights.
     """
@@ -227,12 +244,14 @@ def restore(path: Path, model: Any, optimizer: Any, identity: dict[str, str]) ->
     optimizer.init(model.trainable_parameters())
     state = _arrays(path / STATE)
     random_stream.put(state.pop("rng"))
-    gradients = tree_unflatten([(k.removeprefix("grad."), v) for k, v in state.items()]) if state else None
+    half = [(k.removeprefix(_GRAD), v) for k, v in state.items() if k.startswith(_GRAD)]
+    gradients = tree_unflatten(half) if half else None
+    feed = {k.removeprefix(_FEED): np.array(v) for k, v in state.items() if k.startswith(_FEED)}
     row = json.loads((path / TRAINER).read_text())
     row["cursor"] = Cursor(**row["cursor"])
     mx.eval(model.parameters(), optimizer.state, gradients or [])
     known = {f.name for f in fields(Position)}  # a later version may know more
-    return Position(**{k: v for k, v in row.items() if k in known}), gradients
+    return Position(**{k: v for k, v in row.items() if k in known}), gradients, feed
 
 
 def sweep(folder: Path) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from mlx import nn
 
 from training.engine.batches import ByRows, ByTokens, Cursor, Rows, Size, Stream, batches_in_order, in_order
 from training.engine.config import TrainConfig
 from training.engine.distributed import Group
+from training.engine.examples import Array
 from training.engine.layouts import Batch, Layout
 from training.engine.replay import Replay, Seam, seam
 from training.engine.report import Reporter
@@ -57,9 +59,18 @@ class Feed:
         """Epochs done so far, with the fraction."""
         return self._stream.epochs
 
-    def seek(self, cursor: Cursor) -> None:
+    def state(self) -> tuple[dict[str, Any], dict[str, Array]]:
+        """What a checkpoint keeps beside the cursor: nothing."""
+        return {}, {}
+
+    def restore(self, cursor: Cursor, values: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
         """Go to ``cursor``."""
+        del values, arrays
         self._stream.seek(cursor)
+
+    def told(self) -> dict[str, float]:
+        """What is to be told beside the losses: nothing."""
+        return {}
 
     def next(self) -> Batch | None:
         """This rank's rows of the next micro-batch to train on."""

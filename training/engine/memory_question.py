@@ -80,7 +80,7 @@ def longest_rows(config: TrainConfig) -> list[Example]:
         raise DataError(
             "data.unreadable", f"{path.name} cannot be read: {error}.", "Import the data set again."
         ) from None
-    return sorted((row for row in rows if row.teaches), key=lambda row: -row.length)
+    return sorted((row for row in rows if method.keeps(row)), key=lambda row: -row.length)
 
 
 def suggestions(config: TrainConfig, machine: Device, lengths: list[int], plan: Plan) -> Iterator[dict[str, Any]]:

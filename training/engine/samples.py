@@ -14,6 +14,7 @@ from training.engine.generate import answers
 from training.engine.rollout import Rollout
 from training.engine.tokenizer import Tokenizer
 
+_REFERENCES = ("chosen", "completion", "answer")
 ROOM = 8192  # tokens whose keys and values are held at once: a training has other uses for its memory
 
 
@@ -81,6 +82,8 @@ def _questions(path: Path, most: int) -> list[tuple[list[dict[str, str]], str]]:
 
 
 def _pair(row: dict[str, Any]) -> tuple[list[dict[str, str]], str] | None:
+    if isinstance(row.get("prompt"), list):  # of a preference, a judged answer, or a question alone
+        return list(row["prompt"]), str(next((row[key] for key in _REFERENCES if row.get(key)), ""))
     if "prompt" in row:
         return [{"role": "user", "content": str(row["prompt"])}], str(row["completion"])
     if "text" in row:

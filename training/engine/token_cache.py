@@ -19,14 +19,11 @@ from pathlib import Path
 
 import numpy as np
 
-from training.engine import ENGINE_VERSION
+from training.engine import ENGINE_VERSION, packing
 from training.engine.batches import Rows
 from training.engine.config import TrainConfig
-from training.engine.examples import Example
-from training.engine.masks import Encoded
 
 LIMIT = 2 << 30  # bytes of all files together
-_NUMBER = "number."
 _WORDS = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja", "config.json")
 
 
@@ -64,47 +61,18 @@ def key(config: TrainConfig, data: Path) -> str:
 def _read(path: Path) -> Rows | None:
     try:
         with np.load(path, allow_pickle=False) as found:
-            ids, trained, ends = found["ids"], found["trained"], found["ends"].tolist()
-            cuts, (left_out, cut, parts) = found["cuts"].tolist(), found["counts"].tolist()
-            numbers = {name[len(_NUMBER) :]: found[name].tolist() for name in found if name.startswith(_NUMBER)}
-            own = json.loads(found["rows"].tobytes()) if "rows" in found else None
-        sequences = [
-            Encoded(ids[start:end].tolist(), trained[start:end].tolist(), left)
-            for start, end, left in zip([0, *ends][:-1], ends, cuts, strict=True)
-        ]
-        rows = [
-            Example(
-                tuple(sequences[i * parts : (i + 1) * parts]),
-                {name: values[i] for name, values in numbers.items()},
-                row=own[i] if own is not None else None,
-            )
-            for i in range(len(sequences) // parts)
-        ]
+            left_out, cut = found["counts"].tolist()
+            examples = packing.unpack({name: found[name] for name in found})
         os.utime(path)  # it was of use: the oldest go first
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
-    return Rows(rows, left_out, cut)
+    return Rows(examples, left_out, cut)
 
 
 def _write(path: Path, rows: Rows) -> None:
     """Complete or absent, also when two trainings make it at once."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    none: list[int] = []
-    sequences = [part for row in rows.rows for part in row.parts]
-    first = rows.rows[0] if rows.rows else Example.single(Encoded([], [], 0))
-    ids = np.concatenate([np.array(none, np.int32), *(np.array(one.ids, np.int32) for one in sequences)])
-    trained = np.concatenate([np.array(none, bool), *(np.array(one.trained, bool) for one in sequences)])
-    arrays = {f"{_NUMBER}{name}": np.array([row.numbers[name] for row in rows.rows]) for name in first.numbers}
-    if first.row is not None:
-        text = json.dumps([row.row for row in rows.rows]).encode()
-        arrays["rows"] = np.frombuffer(text, dtype=np.uint8)
-    arrays |= {
-        "ids": ids,
-        "trained": trained,
-        "ends": np.cumsum([len(one.ids) for one in sequences], dtype=np.int64),
-        "cuts": np.array([one.cut for one in sequences], np.int64),
-        "counts": np.array([rows.left_out, rows.cut, len(first.parts)]),
-    }
+    arrays = {**packing.pack(rows.rows), "counts": np.array([rows.left_out, rows.cut])}
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".part-", delete=False) as file:
         try:
             np.savez(file, allow_pickle=False, **arrays)

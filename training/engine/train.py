@@ -27,6 +27,7 @@ from training.engine.layouts import Layout
 from training.engine.lender import Lender
 from training.engine.memory_watch import MemoryWatch
 from training.engine.methods.method import Method
+from training.engine.models import Loaded
 from training.engine.neftune import add_noise
 from training.engine.notes import Desk
 from training.engine.recompute import recompute_blocks
@@ -49,15 +50,7 @@ def run(config: TrainConfig, session: Session, group: Group | None = None) -> di
     group = group or Group(session)
     machine = _set_up(config, session, group)
     tokenizer = load_tokenizer(config.model)
-    loaded = load_place(config.place, config.dtype, machine).loaded
-    mx.random.seed(config.seed)
-    adapters.apply(loaded.model, config.adapter, quantized=bool(loaded.config.get("quantization")))
-    _equip(loaded.model, config, machine)
-    room = config.batch_tokens and group.room(config.batch_tokens, config.max_seq_length)
-    most = group.room(config.batch_size) * config.method.sequences
-    layout, why = layouts.choose(loaded.model, most, room, is_cpu=machine.is_cpu)
-    if why:
-        session.log(f"Rows are padded, because this architecture cannot share one token axis: {why}.", "warning")
+    loaded, layout = _model(config, machine, session, group)
     method: Method = METHODS[config.method.name].load()(config.method)
     method.prepare(loaded.model)
     splits = {name: _read(name, config, tokenizer, method, session) for name in SPLITS}
@@ -97,6 +90,25 @@ def _equip(model: nn.Module, config: TrainConfig, machine: Device) -> None:
         recompute_blocks(model)
     if config.neftune_noise_alpha:
         add_noise(model, config.neftune_noise_alpha)
+
+
+def _model(config: TrainConfig, machine: Device, session: Session, group: Group) -> tuple[Loaded, Layout]:
+    """The model with all that is trained on it, and how rows lie for it."""
+    loaded = load_place(config.place, config.dtype, machine).loaded
+    mx.random.seed(config.seed)
+    adapters.apply(loaded.model, config.adapter, quantized=bool(loaded.config.get("quantization")))
+    if machine.backend == "cuda":
+        unpack_for_products(loaded.model)
+    if config.grad_checkpoint:
+        recompute_blocks(loaded.model)
+    if config.neftune_noise_alpha:
+        add_noise(loaded.model, config.neftune_noise_alpha)
+    room = config.batch_tokens and group.room(config.batch_tokens, config.max_seq_length)
+    most = group.room(config.batch_size) * config.method.sequences
+    layout, why = layouts.choose(loaded.model, most, room, is_cpu=machine.is_cpu)
+    if why:
+        session.log(f"Rows are padded, because this architecture cannot share one token axis: {why}.", "warning")
+    return loaded, layout
 
 
 def _set_up(config: TrainConfig, session: Session, group: Group) -> Device:
@@ -158,7 +170,10 @@ def _read(name: str, config: TrainConfig, tokenizer: Tokenizer, method: Method, 
         folder,
         token_cache.key(config, path),
         lambda: batches.read(
-            path, lambda row: method.encode(row, tokenizer, config.max_seq_length), lambda _: session.check()
+            path,
+            lambda row: method.encode(row, tokenizer, config.max_seq_length),
+            lambda _: session.check(),
+            method.keeps,
         ),
     )
     if rows.left_out:

@@ -26,10 +26,12 @@ from training.engine.checkpoint import Position
 from training.engine.config import TrainConfig
 from training.engine.distributed import Group
 from training.engine.errors import Diverged, StopAsked
+from training.engine.examples import Array
 from training.engine.feed import Feed
 from training.engine.layouts import Batch, Layout
 from training.engine.memory_watch import MemoryWatch
 from training.engine.methods.method import Method, units
+from training.engine.online import Online, OnlineFeed
 from training.engine.samples import Sampler
 from training.engine.session import Session
 from training.engine.standing import Standing
@@ -75,9 +77,13 @@ class Trainer:
     ) -> None:
         self.config, self.session, self.model, self.method, self.compiled = config, session, model, method, compiled
         self.sampler, self.identity, self.group, self.watch = sampler, identity, group, watch
-        self.feed = Feed(config, splits, layout, group)
-        if config.cache_activations:
-            self.feed.cache_activations(model, session.run_dir.root, session)
+        self.feed: Feed | OnlineFeed
+        if isinstance(method, Online):
+            self.feed = OnlineFeed(config, splits, layout, method, session.check)
+        else:
+            self.feed = Feed(config, splits, layout, group)
+            if config.cache_activations:
+                self.feed.cache_activations(model, session.run_dir.root, session)
         self.plan = Plan.of(config, self.feed.per_epoch)
         self.optimizer: mo.Optimizer = optim.build(config, model)
         self.optimizer.init(model.trainable_parameters())
@@ -113,9 +119,9 @@ class Trainer:
         return folder / checkpoint.name_of(Position(step=step, micro=micro)) if step or micro else None
 
     def _restore(self, path: Path) -> None:
-        self.where, gradients = checkpoint.restore(path, self.model, self.optimizer, self.identity)
+        self.where, gradients, own = checkpoint.restore(path, self.model, self.optimizer, self.identity)
         self.gradients = gradients if self.group.is_first else None  # they are the sum over the ranks
-        self.feed.seek(self.where.cursor)
+        self.feed.restore(self.where.cursor, self.where.feed, own)
         self.steps = self._made_steps()  # the optimizer's state is another object now
         self.session.log(f"Goes on from step {self.where.step} of {self.plan.steps}.")
 
@@ -235,6 +241,7 @@ class Trainer:
         }
         where.report_loss, where.report_tokens, where.report_seconds, where.report_steps = 0.0, 0, 0.0, 0
         where.report_sums, where.report_units = {}, 0
+        values |= self.feed.told()
         self.session.journal.write("metrics", step=where.step, of=self.plan.steps, values=values)
 
     # Evaluation ------------------------------------------------------------------------------
@@ -272,6 +279,8 @@ class Trainer:
 
     def _means(self, split: str, most: int, prefix: str) -> dict[str, float]:
         """Loss and terms, each a mean over the units of ``split``, at most ``most`` batches of it."""
+        if isinstance(self.feed, OnlineFeed):
+            return {f"{prefix}{name}": value for name, value in self.feed.judged(split, most).items()}
         total: dict[str, float] = {}
         count = 0
         for batch in self.feed.evaluation(split, most):
@@ -301,20 +310,23 @@ class Trainer:
         if not self.group.is_first:
             return
         if checkpoint.fault_of(path) is not None:
-            checkpoint.save(
-                folder,
-                where,
+            content = checkpoint.Content(
                 weights=adapters.trained_weights(self.model),
                 config=adapters.describe(self.config.adapter),
                 optimizer=self.optimizer,
                 gradients=self.gradients,
-                identity=self.identity,
+                feed=self._feeds_own(),
                 start=self.config.place,
             )
+            checkpoint.save(folder, where, content, self.identity)
         self._tell(checkpoint.facts_of(path))
         for old in checkpoint.surplus(folder, self.config.keep_checkpoints, where.best_step):
             checkpoint.remove(old)
             self._tell_removed(old)
+
+    def _feeds_own(self) -> dict[str, Array]:
+        self.where.feed, arrays = self.feed.state()
+        return arrays
 
     def _tell(self, saved: checkpoint.Saved) -> None:
         """Also of one that an attempt before published: it may have been killed before it could say so."""

@@ -26,6 +26,8 @@ class Method(ABC):
     terms: ClassVar[tuple[str, ...]] = ()
     """What :meth:`loss` tells beside the loss; each becomes a curve, and one of the held-out rows with ``val_``."""
 
+    grows: int = 0
+    """Tokens by which a sequence may grow before it is trained on."""
     goal: ClassVar[str] = "loss"
     """The value of the held-out rows by which the best checkpoint is chosen: ``loss``, or a term of which more is
     better."""
@@ -33,6 +35,10 @@ class Method(ABC):
     @abstractmethod
     def encode(self, row: dict[str, Any], tokenizer: Tokenizer, max_seq_length: int) -> Example:
         """One data row as tokens, with a flag for each whether the loss counts it."""
+
+    def keeps(self, example: Example) -> bool:
+        """Whether ``example`` is of any use: it has something to train."""
+        return example.teaches
 
     @abstractmethod
     def prepare(self, model: nn.Module) -> None:
