@@ -10,7 +10,7 @@ from mlxplatform.core.env import env
 from mlxplatform.core.errors import Invalid, NotFound
 from registry.models import ModelVersion
 from training import uploads
-from training.engine import hostfile
+from training.engine import hostfile, vocabularies
 from training.engine.catalog.formats import FORMATS
 from training.engine.catalog.methods import METHODS
 from training.engine.config import TrainSettings, check
@@ -179,8 +179,19 @@ def other_problems(
             )
         elif role == "reward_model":
             problems += head_problems(version, ("others", role))
-    del model
+        elif role == "teacher" and model is not None:
+            problems += teacher_problems(settings, version, model)
     return problems
+
+
+def teacher_problems(settings: TrainSettings, teacher: ModelVersion, model: ModelVersion) -> list[Problem]:
+    """A teacher knows the same tokens, and at least as many as are asked of it."""
+    folder = teacher.whole.folder
+    found = [
+        vocabularies.problem(model.whole.folder, folder, MOST_TOKENIZER),
+        vocabularies.beyond(getattr(settings.method, "top_k", 0), folder),
+    ]
+    return [problem for problem in found if problem is not None]
 
 
 def head_problems(version: ModelVersion, loc: tuple[str, ...]) -> list[Problem]:
