@@ -223,5 +223,15 @@ def _rank_axis(leaf: str, value: mx.array) -> int:
 
 
 def trained_weights(model: nn.Module) -> dict[str, mx.array]:
-    """The trainable parameters by their full names."""
-    return dict(tree_flatten(model.trainable_parameters()))
+    """What a checkpoint keeps, by full names: trainable parameters, and what a parameter group froze of adapters.
+
+    A frozen A was drawn at random: whoever loads the file would draw another one.
+    """
+    weights = dict(tree_flatten(model.trainable_parameters()))
+    for name, module in model.named_modules():
+        weights |= {
+            f"{name}.{leaf}": module[leaf]
+            for leaf in ("lora_a", "lora_b", "m")
+            if "lora_a" in module and leaf in module
+        }
+    return weights
