@@ -87,6 +87,16 @@ def test_what_peft_stores_computes_what_peft_does(row: dict[str, Any], tmp_path:
 
 @pytest.mark.parametrize("row", GOLDEN, ids=lambda row: row["name"])
 def test_layers_with_pefts_settings_have_pefts_gradients(row: dict[str, Any]) -> None:
+    output, found = layers_of(row)
+    assert mx.allclose(output, array(row["output"]), rtol=1e-5, atol=1e-5)
+    wanted = turned(row["gradients"])
+    assert found.keys() == wanted.keys()
+    for name, gradient in wanted.items():
+        assert mx.allclose(found[name], gradient, rtol=1e-4, atol=1e-5), name
+
+
+def layers_of(row: dict[str, Any]) -> tuple[mx.array, dict[str, mx.array]]:
+    """Output and gradients of the golden model with our layers and PEFT's numbers in them."""
     asked = row["config"]
     settings = {
         "rank": asked["r"], "alpha": asked["lora_alpha"], "use_rslora": asked["use_rslora"],
@@ -96,12 +106,7 @@ def test_layers_with_pefts_settings_have_pefts_gradients(row: dict[str, Any]) ->
     adapters.apply(model, Dora(**settings) if asked["use_dora"] else Lora(**settings))
     model.load_weights(list(turned(row["adapter"]).items()), strict=False)
     _, gradients = nn.value_and_grad(model, lambda x: model(x).square().sum())(array(row["x"]))
-    assert mx.allclose(model(array(row["x"])), array(row["output"]), rtol=1e-5, atol=1e-5)
-    found = dict(nn.utils.tree_flatten(gradients))
-    wanted = turned(row["gradients"])
-    assert found.keys() == wanted.keys()
-    for name, gradient in wanted.items():
-        assert mx.allclose(found[name], gradient, rtol=1e-4, atol=1e-5), name
+    return model(array(row["x"])), dict(nn.utils.tree_flatten(gradients))
 
 
 def turned(kept: dict[str, Any]) -> dict[str, mx.array]:
