@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel
 
 from training.engine.config import TrainConfig
+from training.engine.evaluations import EvaluateConfig
 from training.engine.imports import ImportDatasetConfig, ImportModelConfig
 
 
@@ -46,6 +47,15 @@ KINDS = {
             "Data import",
             False,
             "training.engine.import_dataset:run",
+        ),
+        Kind(
+            "evaluate",
+            "evaluate",
+            EvaluateConfig,
+            "device",
+            "Evaluation",
+            True,
+            "training.engine.evaluate:run",
         ),
     )
 }
