@@ -161,6 +161,11 @@ def _tokens() -> Iterator[Case]:
             settings = {"kind": kind, "beta": beta, "temperature": temperature}
             yield _case("divergence", settings, arrays, "student")
     one = {"logits": scores(120)["logits"][0], "targets": scores(120)["ids"][0]}
+    arrays |= {"targets": one["targets"]}
+    for kind, beta in (("forward_kl", 0.0), ("reverse_kl", 1.0), ("jsd", 0.3)):
+        for k, alpha, temperature in ((0, 0.4, 2.0), (3, 0.0, 1.0), (3, 0.4, 2.0)):
+            settings = {"divergence": kind, "beta": beta, "temperature": temperature, "alpha": alpha, "top_k": k}
+            yield _case("distillation", settings, arrays, "student")
     for label_smoothing, z_loss in ((0.0, 0.0), (0.1, 0.0), (0.0, 0.01), (0.1, 0.01)):
         yield _case("cross_entropy", {"label_smoothing": label_smoothing, "z_loss": z_loss}, one, "logits")
     yield _case("entropy", {}, {"logits": one["logits"]}, "logits")

@@ -10,7 +10,7 @@ import numpy as np
 from mlx import nn
 
 from tests.parity.cases import Array, Case
-from training.engine import advantages, losses, policy, preferences
+from training.engine import advantages, losses, losses_teacher, policy, preferences
 from training.engine.heads import Head, Matrix
 
 Arrays = dict[str, mx.array]
@@ -173,6 +173,16 @@ def divergence(a: Arrays, *, kind: Any, beta: float, temperature: float) -> Arra
     return {"loss": mx.mean(losses.divergence(kind, *both, temperature=temperature, beta=beta))}
 
 
+def distillation(a: Arrays, *, top_k: int, **settings: Any) -> Arrays:
+    aim, head = losses_teacher.Aim(**settings), frozen(a["student"])
+    if top_k:
+        told = losses_teacher.likeliest(head, a["teacher"], top_k, aim.temperature)
+        each = losses_teacher.by_likeliest(aim, head, a["student"], told, a["targets"])
+    else:
+        each = losses_teacher.whole(aim, (head, a["student"]), (head, a["teacher"]), a["targets"])
+    return dict(zip(("loss", "divergence", "cross_entropy"), mx.mean(each, axis=0), strict=True))
+
+
 def cross_entropy(a: Arrays, **settings: float) -> Arrays:
     return {"loss": mx.mean(losses.cross_entropy(frozen(a["logits"]), a["logits"], a["targets"], **settings))}
 
@@ -183,5 +193,5 @@ def entropy(a: Arrays) -> Arrays:
 
 _ALL = (dpo, cpo, simpo, orpo, reward, kto, grpo, ppo_policy, ppo_value, gae, whitened, kl_penalised, grouped)
 FUNCTIONS: dict[str, Callable[..., dict[str, Any]]] = {
-    f.__name__: f for f in (*_ALL, divergence, cross_entropy, entropy)
+    f.__name__: f for f in (*_ALL, divergence, distillation, cross_entropy, entropy)
 }

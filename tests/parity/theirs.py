@@ -17,6 +17,7 @@ from torch import Tensor
 from trl.experimental.cpo import CPOTrainer
 from trl.experimental.gkd import GKDTrainer
 from trl.experimental.orpo import ORPOTrainer
+from trl.experimental.server_distillation.server_distillation_trainer import _add_tail_bucket, _jsd_divergence
 from trl.trainer.dpo_trainer import DPOTrainer
 from trl.trainer.grpo_trainer import GRPOTrainer
 from trl.trainer.kto_trainer import KTOTrainer
@@ -43,6 +44,7 @@ REFERENCES = {
     "kl_penalised": "TRL 0.29 PPOTrainer, written out",
     "grouped": "TRL GRPOTrainer, written out",
     "divergence": "TRL GKDTrainer",
+    "distillation": "TRL GKDTrainer; of likeliest tokens ServerDistillationTrainer; PyTorch cross_entropy",
     "cross_entropy": "PyTorch cross_entropy, logsumexp",
     "entropy": "PyTorch Categorical.entropy",
 }
@@ -265,6 +267,22 @@ def divergence(a: Arrays, *, kind: str, beta: float, temperature: float) -> dict
     return {"loss": each.sum(-1).mean()}
 
 
+def distillation(a: Arrays, *, beta: float, temperature: float, alpha: float, top_k: int, **_: Any) -> dict[str, Any]:
+    """TRL's divergence, whole or of the teacher's likeliest tokens and the rest, beside the cross-entropy."""
+    if top_k:
+        student, teacher = (torch.log_softmax(a[name] / temperature, -1) for name in ("student", "teacher"))
+        likeliest = teacher.topk(top_k).indices
+        both = [
+            _add_tail_bucket(x.gather(-1, likeliest), torch.ones_like(likeliest).bool()) for x in (student, teacher)
+        ]
+        apart = _jsd_divergence(both[0][0], both[1][0], beta, both[0][1]).sum(-1).mean()
+    else:
+        apart = divergence(a, kind="", beta=beta, temperature=temperature)["loss"]
+    nats = F.cross_entropy(a["student"], a["targets"])
+    loss = (1 - alpha) * temperature**2 * apart + alpha * nats
+    return {"loss": loss, "divergence": apart, "cross_entropy": nats}
+
+
 def cross_entropy(a: Arrays, *, label_smoothing: float, z_loss: float) -> dict[str, Any]:
     plain = F.cross_entropy(a["logits"], a["targets"], label_smoothing=label_smoothing)
     return {"loss": plain + z_loss * torch.logsumexp(a["logits"], -1).square().mean()}
@@ -276,5 +294,5 @@ def entropy(a: Arrays) -> dict[str, Any]:
 
 _ALL = (dpo, cpo, simpo, orpo, reward, kto, grpo, ppo_policy, ppo_value, gae, whitened, kl_penalised, grouped)
 FUNCTIONS: dict[str, Callable[..., dict[str, Any]]] = {
-    f.__name__: f for f in (*_ALL, divergence, cross_entropy, entropy)
+    f.__name__: f for f in (*_ALL, divergence, distillation, cross_entropy, entropy)
 }
