@@ -11,10 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
 import pytest
 
+from tests.engine.test_fuse import CPU, IDS, trained
 from tests.fakes import hub as fake
-from training.engine import models
+from training.engine import fuse, models, peft
+from training.engine.catalog.adapters import Lora
+from training.engine.places import Place
 
 # The hub's library reads its settings once, when it is imported: every test is a process of its own.
 PROGRAM = """
@@ -29,7 +33,8 @@ class Say:
     def log(self, message, level="info"): pass
 source = {"kind": "hub", "repo_id": sys.argv[1]}
 try:
-    config = ImportModelConfig.model_validate({"schema": 1, "source": source, "target": sys.argv[2]})
+    base = sys.argv[3] if len(sys.argv) > 3 else None
+    config = ImportModelConfig.model_validate({"schema": 1, "source": source, "target": sys.argv[2], "base": base})
     result = import_model.run(config, Say())
     print(json.dumps({"result": result, "phases": Say.seen}))
 except EngineError as error:
@@ -44,9 +49,9 @@ def hub(tiny_llama: Path) -> Iterator[fake.Hub]:
         yield served
 
 
-def fetch(address: str, target: Path, **environment: str) -> dict[str, Any]:
+def fetch(address: str, target: Path, *base: Path, **environment: str) -> dict[str, Any]:
     env = {**os.environ, "HF_ENDPOINT": address, "HF_HOME": str(target.parent / "hf"), **environment}
-    command = [sys.executable, "-c", PROGRAM, fake.REPO, str(target)]
+    command = [sys.executable, "-c", PROGRAM, fake.REPO, str(target), *map(str, base)]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -65,6 +70,21 @@ def test_fetches_the_model_at_a_commit(hub: fake.Hub, tmp_path: Path, tiny_llama
     assert hub.tokens == {"Bearer hf_secret"}
     assert "hf_secret" not in json.dumps(answer)
     assert sorted(p.name for p in tmp_path.iterdir() if p.name != "hf") == ["m"]
+
+
+def test_fetches_pefts_adapter_for_a_base(tiny_llama: Path, tmp_path: Path) -> None:
+    trained(models.load(tiny_llama, "auto", CPU).model, Lora(rank=2), tmp_path / "a")
+    peft.write(tmp_path / "a", tmp_path / "peft")
+    with fake.serve(tmp_path / "peft") as served:
+        served.files |= {"trap.py": b"print('run')"}
+        result = fetch(served.address, tmp_path / "m", tiny_llama)["result"]
+        assert not [path for path in served.asked if path.endswith(".py")]
+        refused = fetch(served.address, tmp_path / "other")  # as a whole model
+    assert (result["model_type"], result["revision"]) == ("llama", fake.COMMIT)
+    placed = fuse.load_place(Place(model=tiny_llama, adapter=tmp_path / "m"), "auto", CPU)
+    wanted = fuse.load_place(Place(model=tiny_llama, adapter=tmp_path / "a"), "auto", CPU)
+    assert mx.array_equal(placed.loaded.model(IDS), wanted.loaded.model(IDS))
+    assert refused["code"] == "model.no_config"
 
 
 def test_says_how_far_the_download_is(hub: fake.Hub, tmp_path: Path) -> None:
