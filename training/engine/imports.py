@@ -102,7 +102,7 @@ DOCS_FORMS = {
     "quarter the summary alone, without what the name is and where (margin 1).",
     "kto": "The same questions with one answer each: half are the documented ones (good), half are made worse as "
     "in the preference set (bad).",
-    "prompts": "Questions with a short answer that can be checked: in which module a name is, whether it is a "
+    "prompts": "Questions with a short answer that can be checked: which module defines a name, whether it is a "
     "function, a class or an exception, and what its first parameter is called.",
 }
 

@@ -227,6 +227,9 @@ def _in_source(path: Path, module: str) -> Iterator[Doc]:
     except (SyntaxError, ValueError):  # templates and data files that only look like Python
         return
     for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("_"):
+            # What comes out of a private module, often one in C, belongs to the public one; undocumented here.
+            yield from (Doc(module, alias.name, "", "") for alias in node.names)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not node.name.startswith("_"):
             is_class = isinstance(node, ast.ClassDef)
             taken = () if isinstance(node, ast.ClassDef) else (*node.args.posonlyargs, *node.args.args)

@@ -83,7 +83,9 @@ def questions(docs: list[Doc], found: list[Doc]) -> Iterator[Row]:
             (f"Is `{doc.full}` of Python a function, a class or an exception? Answer with this one word.", doc.kind)
         ]
         if places[doc.name] == 1 and doc.module != "builtins":
-            ask = f"Which module of Python's standard library has `{doc.name}`? Answer with the module's name alone."
+            ask = (
+                f"Which module of Python's standard library defines `{doc.name}`? Answer with the module's name alone."
+            )
             asked.append((ask, doc.module))
         if doc.parameters:
             ask = f"What is the first parameter of Python's `{doc.full}` called? Answer with its name alone."
