@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from mlx.utils import tree_flatten
 from tests.engine import runs
 from tests.engine.test_fuse import moe
 from tests.fakes import tiny
-from training.engine import adapters, checkpoint, fuse, models
+from training.engine import adapters, checkpoint, fuse, models, places
 from training.engine.catalog.adapters import Dora, Full, Lora
 from training.engine.device import Device
 from training.engine.errors import ConfigError, Exit
@@ -255,5 +256,12 @@ def test_training_starts_from_an_adapter_and_stock_mlx_lm_refuses_half_of_it(tin
     )
     assert mx.allclose(one, two, atol=1e-4)  # nothing was learnt at that rate
     assert checkpoint.fault_of(made) is None
+    landed = tmp_path / "landed"  # as the platform takes it out of the checkpoint
+    landed.mkdir()
+    for file in places.files(made):
+        shutil.copy(file, landed)
+    shutil.rmtree(tmp_path / "one")
+    moved = fuse.load_place(Place(model=tiny_llama, adapter=landed), "auto", CPU).loaded.model
+    assert mx.array_equal(moved(IDS), two)
     with pytest.raises(AttributeError, match="num_layers"):
         mlx_lm.load(str(tiny_llama), adapter_path=str(made))
