@@ -21,6 +21,7 @@ from training.uploads import free_bytes
 CURVE_POINTS = 120
 HIGH_FULL_RATE = 5e-5
 HIGH_LION_RATE = 5e-5
+LOW_RATES = {"sgd": (1e-3, "SGD", "1e-2 is a usual start"), "adadelta": (1e-2, "AdaDelta", "1 is usual")}
 STATE_BYTES = 12  # a trained weight, and two running means of it, in float32
 
 
@@ -156,6 +157,16 @@ def adapter_parameters(settings: TrainSettings, model: ModelVersion) -> int | No
     )
 
 
+def _rate_warnings(optimizer: Any, rate: float) -> list[str]:
+    """Rates that hardly fit the optimizer."""
+    if not optimizer.follows_rate:
+        return ["Relative steps have a rate of their own: the learning rate and its schedule are ignored."]
+    if optimizer.name in ("lion", "lion_8bit") and rate > HIGH_LION_RATE:
+        return [f"A rate of {rate:g} is high for Lion; a third to a tenth of AdamW's is usual."]
+    low, label, advice = LOW_RATES.get(optimizer.name, (0.0, "", ""))
+    return [f"A rate of {rate:g} is low for {label}; {advice}."] if rate < low else []
+
+
 def _warnings(settings: TrainSettings, data: DatasetVersion, updates: int, disk: int | None) -> list[str]:
     found = []
     if not data.rows_valid:
@@ -170,10 +181,7 @@ def _warnings(settings: TrainSettings, data: DatasetVersion, updates: int, disk:
         found.append(f"Only {updates} updates: enough to try the settings, hardly enough to learn.")
     if settings.adapter.name == "full" and settings.learning_rate > HIGH_FULL_RATE:
         found.append(f"A rate of {settings.learning_rate:g} is high for full fine-tuning; 1e-5 is usual.")
-    if settings.optimizer.name == "lion" and settings.learning_rate > HIGH_LION_RATE:
-        found.append(f"A rate of {settings.learning_rate:g} is high for Lion; a third to a tenth of AdamW's is usual.")
-    if settings.optimizer.name == "sgd" and settings.learning_rate < 1e-3:
-        found.append(f"A rate of {settings.learning_rate:g} is low for SGD; 1e-2 is a usual start.")
+    found += _rate_warnings(settings.optimizer, settings.learning_rate)
     if disk is not None and disk > free_bytes():
         found.append(
             f"The checkpoints may not fit on the disk beyond its reserve of {env().reserve_gb:g} GB. "

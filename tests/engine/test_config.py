@@ -43,10 +43,10 @@ def test_all_problems_at_once() -> None:
 
 def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
     with pytest.raises(ConfigError) as refused:
-        check(TrainSettings, {"optimizer": "adam", "method": {"name": "sftt"}})
+        check(TrainSettings, {"optimizer": "adamm", "method": {"name": "sftt"}})
     problems = {p.code: p for p in refused.value.problems}
-    assert problems["optimizer.unknown"].message == "There is no optimizer 'adam'."
-    assert "adamw, adamw_8bit, lion, sgd" in problems["optimizer.unknown"].hint
+    assert problems["optimizer.unknown"].message == "There is no optimizer 'adamm'."
+    assert "adamw, adamw_8bit, adam, " in problems["optimizer.unknown"].hint
     assert problems["method.unknown"].message == "There is no method 'sftt'."
 
 

@@ -79,7 +79,7 @@ class Adam8bit(Packed):
         self, settings: Adam8Bit | AdamW8Bit, learning_rate: float, *, decoupled: bool, bias_correction: bool = True
     ) -> None:
         super().__init__()
-        self.learning_rate = learning_rate
+        self._maybe_schedule("learning_rate", learning_rate)
         self._settings, self._decoupled, self._corrects = settings, decoupled, bias_correction
 
     def apply_single(self, gradient: mx.array, parameter: mx.array, state: Memory) -> mx.array:
@@ -102,7 +102,7 @@ class Lion8bit(Packed):
 
     def __init__(self, settings: Lion8Bit, learning_rate: float) -> None:
         super().__init__()
-        self.learning_rate = learning_rate
+        self._maybe_schedule("learning_rate", learning_rate)
         self._settings = settings
 
     def apply_single(self, gradient: mx.array, parameter: mx.array, state: Memory) -> mx.array:

@@ -39,7 +39,7 @@ class Adam(mo.Optimizer):
 
     def __init__(self, settings: catalog.Adam, learning_rate: float) -> None:
         super().__init__()
-        self.learning_rate = learning_rate
+        self._maybe_schedule("learning_rate", learning_rate)
         self._settings = settings
 
     def init_single(self, parameter: mx.array, state: Memory) -> None:
@@ -62,7 +62,7 @@ class Adamax(mo.Optimizer):
 
     def __init__(self, settings: catalog.Adamax, learning_rate: float) -> None:
         super().__init__()
-        self.learning_rate = learning_rate
+        self._maybe_schedule("learning_rate", learning_rate)
         self._settings = settings
 
     def init_single(self, parameter: mx.array, state: Memory) -> None:
@@ -83,7 +83,7 @@ class NAdam(mo.Optimizer):
 
     def __init__(self, settings: catalog.NAdam, learning_rate: float) -> None:
         super().__init__()
-        self.learning_rate = learning_rate
+        self._maybe_schedule("learning_rate", learning_rate)
         self._settings = settings
 
     def init_single(self, parameter: mx.array, state: Memory) -> None:
@@ -110,7 +110,7 @@ class RAdam(mo.Optimizer):
 
     def __init__(self, settings: catalog.RAdam, learning_rate: float) -> None:
         super().__init__()
-        self.learning_rate = learning_rate
+        self._maybe_schedule("learning_rate", learning_rate)
         self._settings = settings
         self._first = first_rectified(settings.betas[1])
 

@@ -42,7 +42,7 @@ class Grouped(mo.Optimizer):
         self, share_of: Callable[[str, mx.array], Share], learning_rate: float, *, masters: bool = True
     ) -> None:
         super().__init__()
-        self.learning_rate = learning_rate
+        self._maybe_schedule("learning_rate", learning_rate)
         self._share_of, self._masters = share_of, masters
         self._shares: dict[str, Share] = {}
 
@@ -55,7 +55,7 @@ class Grouped(mo.Optimizer):
     def state(self, state: dict[str, Any]) -> None:
         """Also one that was read from a file, where names have become nested tables."""
         self._initialized = False
-        self._state = {}
+        self._state: dict[str, Any] = {}
         for path, array in tree_flatten(state):
             name, _, key = path.rpartition(".")
             (self._state.setdefault(name, {}) if name else self._state)[key] = array

@@ -26,7 +26,7 @@ class Muon(mo.Optimizer):
 
     def __init__(self, settings: catalog.Muon, learning_rate: float) -> None:
         super().__init__()
-        self.learning_rate = learning_rate
+        self._maybe_schedule("learning_rate", learning_rate)
         self._settings = settings
 
     def init_single(self, parameter: mx.array, state: dict[str, mx.array]) -> None:

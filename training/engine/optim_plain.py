@@ -38,7 +38,7 @@ class Sgd(mo.Optimizer):
 
     def __init__(self, settings: catalog.Sgd, learning_rate: float) -> None:
         super().__init__()
-        self.learning_rate = learning_rate
+        self._maybe_schedule("learning_rate", learning_rate)
         self._settings = settings
 
     def init_single(self, parameter: mx.array, state: Memory) -> None:
@@ -62,7 +62,7 @@ class RmsProp(mo.Optimizer):
 
     def __init__(self, settings: catalog.RmsProp, learning_rate: float) -> None:
         super().__init__()
-        self.learning_rate = learning_rate
+        self._maybe_schedule("learning_rate", learning_rate)
         self._settings = settings
 
     def init_single(self, parameter: mx.array, state: Memory) -> None:
@@ -90,7 +90,7 @@ class Adagrad(mo.Optimizer):
 
     def __init__(self, settings: catalog.Adagrad, learning_rate: float) -> None:
         super().__init__()
-        self.learning_rate = learning_rate
+        self._maybe_schedule("learning_rate", learning_rate)
         self._settings = settings
 
     def init_single(self, parameter: mx.array, state: Memory) -> None:
@@ -111,7 +111,7 @@ class AdaDelta(mo.Optimizer):
 
     def __init__(self, settings: catalog.AdaDelta, learning_rate: float) -> None:
         super().__init__()
-        self.learning_rate = learning_rate
+        self._maybe_schedule("learning_rate", learning_rate)
         self._settings = settings
 
     def init_single(self, parameter: mx.array, state: Memory) -> None:
