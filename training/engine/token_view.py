@@ -130,8 +130,8 @@ def _shown(number: int, row: dict[str, Any], config: TokensConfig, tokenizer: To
     try:
         found = encoded(row, tokenizer, config.train_on)
     except DataError as error:
-        problem = {"code": error.code, "message": error.message, "hint": error.hint}
-        none = {"tokens": [], "total": 0, "trained": 0, "cut": 0, "problem": problem}
+        refusal = {"code": error.code, "message": error.message, "hint": error.hint}
+        none = {"tokens": [], "total": 0, "trained": 0, "cut": 0, "problem": refusal}
         return {"row": number, "name": "", **none, "parts": [], "about": about}
     parts = [_part(name, whole, config.max_seq_length, tokenizer) for name, whole in found.items()]
     if len(parts) == 1:
