@@ -83,13 +83,13 @@ def write(folder: Path, *lines: str) -> Path:
     return path
 
 
-def encode(raw: dict[str, Any]) -> Example:
-    return one([1] * raw["length"], [False] + [raw["length"] > 2] * (raw["length"] - 1), raw.get("cut", 0))
+def encode(raw: dict[str, Any]) -> list[Example]:
+    return [one([1] * raw["length"], [False] + [raw["length"] > 2] * (raw["length"] - 1), raw.get("cut", 0))]
 
 
 def test_counts_what_trains_nothing_and_what_is_cut(tmp_path: Path) -> None:
     path = write(tmp_path, '{"length": 3}', '{"length": 2}', '{"length": 5, "cut": 2}', '{"length": 0}')
-    rows = read(path, lambda raw: encode(raw) if raw["length"] else one([], [], 0), lambda n: None)
+    rows = read(path, lambda raw: encode(raw) if raw["length"] else [one([], [], 0)], lambda n: None)
     assert (len(rows.rows), rows.left_out, rows.cut, rows.trained_tokens) == (2, 2, 1, 6)
     assert read(tmp_path / "valid.jsonl", encode, lambda n: None).rows == []
 
@@ -102,7 +102,7 @@ def test_a_broken_row_is_named_by_its_line(line: str, tmp_path: Path) -> None:
 
 
 def test_a_reason_keeps_its_code_and_gets_its_line(tmp_path: Path) -> None:
-    def refuse(raw: dict[str, Any]) -> Example:
+    def refuse(raw: dict[str, Any]) -> list[Example]:
         raise DataError("data.template_rewrites", "The template rewrites turn 2.", "Choose another.")
 
     with pytest.raises(DataError, match=r"^Row 1 of train\.jsonl: The template") as refused:
@@ -111,7 +111,7 @@ def test_a_reason_keeps_its_code_and_gets_its_line(tmp_path: Path) -> None:
 
 
 def test_the_models_fault_is_not_the_rows(tmp_path: Path) -> None:
-    def refuse(raw: dict[str, Any]) -> Example:
+    def refuse(raw: dict[str, Any]) -> list[Example]:
         raise ModelError("model.no_chat_template", "No template.", "Choose another model.")
 
     with pytest.raises(ModelError):

@@ -47,7 +47,7 @@ class Ready:
         self.method: Method = METHODS[name].load()(config.method)
         self.method.prepare(self.model)
         words = load_tokenizer(base)
-        rows = batches.read(data / "train.jsonl", lambda row: self.method.encode(row, words, 256), lambda _: None)
+        rows = batches.read(data / "train.jsonl", lambda row: self.method.pieces(row, words, 256), lambda _: None)
         self.model.eval()
         identity = {"model": "", "rows.train": ""}
         desk = Desk(

@@ -76,7 +76,7 @@ def start_of(config: TrainConfig) -> dict[str, mx.array]:
 def rows_in_order(config: TrainConfig) -> tuple[Rows, list[list[list[Any]]]]:
     """All rows, and those of each update's micro-batches."""
     words, method = load_tokenizer(config.model), METHODS[config.method.name].load()(config.method)
-    encode = lambda row: method.encode(row, words, config.max_seq_length)
+    encode = lambda row: method.pieces(row, words, config.max_seq_length)
     rows = batches.read(config.data / "train.jsonl", encode, lambda _: None)
     stream = Stream(rows, ByRows(config.batch_size), Flat(), config.seed)
     micro = [[rows.rows[i] for i in stream.next()[1]] for _ in range(STEPS * ACCUMULATED)]

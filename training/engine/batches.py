@@ -82,7 +82,7 @@ def read(
     with open(path, "rb") as file:
         for n, line in enumerate(file, 1):
             try:
-                row = encode(json.loads(line))
+                rows = encode(json.loads(line))
             except DataError as error:
                 raise DataError(error.code, f"Row {n} of {path.name}: {error.message}", error.hint) from error
             except EngineError:
@@ -91,11 +91,10 @@ def read(
                 raise DataError(
                     "data.row", f"Row {n} of {path.name} cannot be read: {error}.", "Import the data set again."
                 ) from error
-            cut += row.cut > 0
-            if keeps(row):
-                kept.append(row)
-            else:
-                left_out += 1
+            useful = [row for row in rows if keeps(row)]
+            kept += useful
+            cut += any(row.cut for row in rows)
+            left_out += not useful
             if n % 500 == 0:
                 tell(n)
     return Rows(kept, left_out, cut)

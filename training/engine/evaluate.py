@@ -186,8 +186,8 @@ class _Evaluation:
     def _read_for_loss(self, tokenizer: Tokenizer) -> Rows:
         self.session.phase("tokenize", detail=self.config.split)
 
-        def encode(row: dict[str, Any]) -> Example:
-            return Example.single(trained_part(row, tokenizer, self.config))
+        def encode(row: dict[str, Any]) -> list[Example]:
+            return [Example.single(trained_part(row, tokenizer, self.config))]
 
         rows = batches.read(self.path, encode, lambda _: self.session.check())
         if rows.cut:

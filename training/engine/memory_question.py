@@ -75,7 +75,7 @@ def longest_rows(config: TrainConfig) -> list[Example]:
     try:
         with open(path, "rb") as file:
             lines = heapq.nlargest(count, file, key=len)
-        rows = [method.encode(json.loads(line), tokenizer, config.max_seq_length) for line in lines]
+        rows = [row for line in lines for row in method.pieces(json.loads(line), tokenizer, config.max_seq_length)]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             "data.unreadable", f"{path.name} cannot be read: {error}.", "Import the data set again."

@@ -171,7 +171,7 @@ def _read(name: str, config: TrainConfig, tokenizer: Tokenizer, method: Method, 
         token_cache.key(config, path),
         lambda: batches.read(
             path,
-            lambda row: method.encode(row, tokenizer, config.max_seq_length),
+            lambda row: method.pieces(row, tokenizer, config.max_seq_length),
             lambda _: session.check(),
             method.keeps,
         ),

@@ -2,41 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from training.engine.catalog.distillation_methods import Distillation
-from training.engine.catalog.method_settings import MethodSettings
+from training.engine.catalog.policy_methods import Grpo, Ppo
 from training.engine.catalog.preference_methods import Cpo, Dpo, Kto, Orpo, RewardModel, SimPo
-from training.engine.catalog.rows import Catalog, Row, setting
-
-
-class Sft(MethodSettings):
-    """Supervised fine-tuning: cross-entropy of the next token, in nats per trained token."""
-
-    name: Literal["sft"] = "sft"
-    train_on: Literal["assistant", "last", "all"] = setting(
-        "assistant",
-        "Train on",
-        "Which tokens the loss counts. 'assistant': every answer of the assistant. 'last': only the last answer. "
-        "'all': the questions too, as in continued pre-training.",
-        level="adjust",
-    )
-    label_smoothing: float = setting(
-        0.0,
-        "Label smoothing",
-        "Share of the target that is spread over all tokens. Against too much certainty; 0.1 is much. "
-        "The validation loss is always plain.",
-        ge=0,
-        lt=1,
-    )
-    z_loss: float = setting(
-        0.0,
-        "Z-loss",
-        "Weight of a penalty that keeps the logits from drifting; 1e-4 is usual. The validation loss is always plain.",
-        ge=0,
-        le=1,
-    )
-
+from training.engine.catalog.rows import Catalog, Row
+from training.engine.catalog.supervised_methods import Cpt, Sft
 
 METHODS = Catalog(
     "method",
@@ -45,6 +15,12 @@ METHODS = Catalog(
         "Supervised fine-tuning",
         "Teaches by example: the model learns to give the answers in your data.",
         "training.engine.methods.sft:Sft",
+    ),
+    Row(
+        Cpt,
+        "Continued pre-training",
+        "Reads on: the model learns a language or a field from plain text, however long.",
+        "training.engine.methods.cpt:Cpt",
     ),
     Row(
         Distillation,
@@ -87,5 +63,18 @@ METHODS = Catalog(
         "Reward model",
         "Learns to score answers from pairs. PPO, GRPO and evaluations use the score.",
         "training.engine.methods.reward_model:RewardModel",
+    ),
+    Row(
+        Grpo,
+        "GRPO",
+        "Writes several answers to each prompt and learns from those that earn more than the others, by rules or a "
+        "reward model.",
+        "training.engine.methods.grpo:Grpo",
+    ),
+    Row(
+        Ppo,
+        "PPO",
+        "Writes answers and learns which of their tokens led to a reward, with a value head; held near the start.",
+        "training.engine.methods.ppo:Ppo",
     ),
 )

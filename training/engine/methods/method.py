@@ -36,6 +36,10 @@ class Method(ABC):
     def encode(self, row: dict[str, Any], tokenizer: Tokenizer, max_seq_length: int) -> Example:
         """One data row as tokens, with a flag for each whether the loss counts it."""
 
+    def pieces(self, row: dict[str, Any], tokenizer: Tokenizer, max_seq_length: int) -> list[Example]:
+        """All examples of a data row; mostly one."""
+        return [self.encode(row, tokenizer, max_seq_length)]
+
     def keeps(self, example: Example) -> bool:
         """Whether ``example`` is of any use: it has something to train."""
         return example.teaches
