@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from mlx import nn
 from mlx.utils import tree_flatten, tree_unflatten
 
+from training.engine import places
 from training.engine.errors import ConfigError, Problem
 
 _WRAPPED = ("linear", "embedding")  # where mlx-lm's adapters keep the layer they were put around
@@ -21,11 +22,12 @@ _WRAPPED = ("linear", "embedding")  # where mlx-lm's adapters keep the layer the
 def without_adapters(model: nn.Module) -> Iterator[None]:
     """Inside, ``model`` computes as its base, bit for bit; afterwards as before, also after an exception.
 
-    Fits into a loss function and into a compiled step. Inside there is nothing to train.
+    Fits into a loss function and into a compiled step. Inside there is nothing to train, but for a head beside the
+    model's own (scalar_heads.py), which changes nothing of what the base says.
     Raises ConfigError ``adapter.no_base`` when weights of the base itself are trained: it is gone, then.
     """
     adapted = [(name, module) for name, module in model.named_modules() if "lora_a" in module]
-    names = tuple(f"{name}." for name, _ in adapted)
+    names = tuple(f"{name}." for name in (*(name for name, _ in adapted), *places.HEADS))
     if not adapted or any(not name.startswith(names) for name, _ in tree_flatten(model.trainable_parameters())):
         raise ConfigError.of(
             [

@@ -18,7 +18,7 @@ from training.engine.catalog.method_settings import MethodSettings, Other
 from training.engine.catalog.methods import METHODS, Sft
 from training.engine.catalog.optimizers import OPTIMIZERS
 from training.engine.catalog.parameter_groups import ParameterGroup
-from training.engine.catalog.rows import Catalog, Settings, setting
+from training.engine.catalog.rows import Catalog, Settings, code_of_its_own, setting
 from training.engine.catalog.rules import RULES
 from training.engine.catalog.schedules import SCHEDULES
 from training.engine.errors import ConfigError, Problem
@@ -220,6 +220,20 @@ class TrainSettings(BaseModel):
             raise ValueError("activations cannot be cached with NEFTune noise on the embeddings; set one of them to 0")
         return value
 
+    @field_validator("batch_tokens", "cache_activations", "ranks")
+    @classmethod
+    def _answers_are_rows(cls, value: Any, info: ValidationInfo) -> Any:
+        """What a method writes itself is cut into micro-batches of rows, by one process."""
+        method: Any = info.data.get("method")
+        name = str(info.field_name)
+        usual = cls.model_fields[name].default
+        if method is not None and method.online and value != usual:
+            message = f"{name} does not go with {method.name}, which trains on the model's own answers."
+            raise code_of_its_own(
+                "ranks.online" if name == "ranks" else f"online.{name}", message, f"Leave it at {usual}."
+            )
+        return value
+
     @field_validator("optimizer")
     @classmethod
     def _rate_for_loraplus(cls, value: Any, info: ValidationInfo) -> Any:
@@ -328,6 +342,8 @@ def problem(e: Any) -> Problem:
     if kind in _HINTS:
         code, message, hint = _HINTS[kind]
         return Problem(loc, f"config.{code}", f"{field}: {message}", hint)
+    if "." in kind:  # a fault with a code of its own
+        return Problem(loc, kind, str(e["msg"]), str(e["ctx"]["hint"]))
     message = str(e["msg"]).removeprefix("Value error, ")
     given = e.get("input")
     shown = f" (given: {given!r:.60})" if isinstance(given, str | int | float | bool) else ""

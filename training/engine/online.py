@@ -80,9 +80,12 @@ class OnlineFeed:
         layout: Layout,
         method: Online,
         check: Callable[[], None],
+        *,
+        collected: Callable[[], None] = lambda: None,
     ) -> None:
+        """``collected`` is called when a rollout is there, before any of it is learnt; it may raise, as ``check``."""
         self.splits, self.layout, self.method = splits, layout, method
-        self._batch, self._seed, self._check = config.batch_size, config.seed, check
+        self._batch, self._seed, self._check, self._collected = config.batch_size, config.seed, check, collected
         self.cursor = Cursor()
         self._inner = 0  # micro-batches of the rollout that are done
         self._examples: list[Example] = []
@@ -109,21 +112,24 @@ class OnlineFeed:
         self._rollouts = order(lengths, ByRows(self.method.prompts), self._seed, cursor.epoch, sort=False)
 
     def next(self) -> Batch:
-        """The next micro-batch of answers; collects a rollout where none is left."""
+        """The micro-batch of answers at hand, until it has :meth:`passed`; collects a rollout where none is left."""
         if not self._micro:
             self._collect()
-        batch = self.layout.lay([self._examples[i] for i in self._micro[self._inner]])
+        return self.layout.lay([self._examples[i] for i in self._micro[self._inner]])
+
+    def passed(self) -> None:
+        """The micro-batch of :meth:`next` has been gone through."""
         self._inner += 1
         if self._inner == len(self._micro):
             done = self.cursor.index + 1 == len(self._rollouts)
             self.seek(Cursor(self.cursor.epoch + 1, 0) if done else Cursor(self.cursor.epoch, self.cursor.index + 1))
-        return batch
 
     def _collect(self) -> None:
         prompts = [self.splits["train"].rows[i] for i in self._rollouts[self.cursor.index]]
         made = self.method.collect(prompts, (self._seed, self.cursor.epoch, self.cursor.index), self._check)
         self._take(made.examples)
         self._told = made.told
+        self._collected()
 
     def _take(self, examples: list[Example]) -> None:
         """Cut the answers into micro-batches, differently in each pass."""

@@ -79,7 +79,7 @@ class Trainer:
         self.sampler, self.identity, self.group, self.watch = sampler, identity, group, watch
         self.feed: Feed | OnlineFeed
         if isinstance(method, Online):
-            self.feed = OnlineFeed(config, splits, layout, method, session.check)
+            self.feed = OnlineFeed(config, splits, layout, method, session.check, collected=self._say_train)
         else:
             self.feed = Feed(config, splits, layout, group)
             if config.cache_activations:
@@ -127,7 +127,7 @@ class Trainer:
 
     def fit(self) -> dict[str, Any]:
         """Train to the end and return what the last word says. Raises StopAsked after saving."""
-        self.session.phase("train", self.where.step, self.plan.steps)
+        self._say_train()
         try:
             self.model.train()
             while True:
@@ -144,6 +144,9 @@ class Trainer:
             self.watch.refuse()
             raise
         return self._result()
+
+    def _say_train(self) -> None:
+        self.session.phase("train", self.where.step, self.plan.steps)
 
     # One update ------------------------------------------------------------------------------
 
@@ -182,6 +185,8 @@ class Trainer:
         self.where.tokens += tokens
         self.where.units += count
         self.where.micro += 1
+        if isinstance(self.feed, OnlineFeed):
+            self.feed.passed()
         self.where.cursor = self.feed.cursor
 
     def _totals(
@@ -202,7 +207,7 @@ class Trainer:
         sums, self.gradients = self.steps.micro_batch(batch, self.gradients)
         self.watch.saw(batch)
         if new:
-            self.session.phase("train", self.where.step, self.plan.steps)
+            self._say_train()
         return sums
 
     def _all_gradients(self) -> Gradients:

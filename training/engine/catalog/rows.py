@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, LiteralString, Protocol, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 Level = Literal["simple", "adjust", "expert"]
 
@@ -27,6 +28,12 @@ def setting(default: Any, label: str, help: str, *, level: Level = "expert", uni
     """
     extra: dict[str, Any] = {"level": level, "unit": unit}
     return Field(default, title=label, description=help, json_schema_extra=extra, **rules)
+
+
+def code_of_its_own(code: str, message: str, hint: str) -> Exception:
+    """What a validator raises so that its fault has the ``code``, with a dot in it, and no general one."""
+    # pydantic fills in what stands in braces, and a fault may name anything.
+    return PydanticCustomError(cast(LiteralString, code), "{message}", {"message": message, "hint": hint})
 
 
 @dataclass(frozen=True, slots=True)
