@@ -16,6 +16,7 @@ from training.api import router as jobs_router
 from training.api import train_router
 from training.catalog_api import router as catalog_router
 from training.data_api import router as data_router
+from training.evaluation_api import router as evaluations_router
 from training.import_api import router as import_router
 
 api = NinjaAPI(
@@ -34,6 +35,7 @@ api.add_router("/train", train_router)
 api.add_router("/models", models_router)
 api.add_router("/models", import_router)
 api.add_router("/datasets", data_router)
+api.add_router("/evaluations", evaluations_router)
 api.add_router("/catalog", catalog_router)
 api.add_router("/tokens", roof_api.tokens)
 api.add_router("/users", roof_api.users)

@@ -11,8 +11,10 @@ from training.models import (
     Dataset,
     DatasetVersion,
     DeviceSlot,
+    Evaluation,
     Job,
     JobEvent,
+    JobInput,
     Metric,
     MetricPoint,
     MetricRollup,
@@ -107,3 +109,18 @@ class DatasetVersionAdmin(LookOnly):
     list_filter = ("data_format",)
     list_select_related = ("dataset",)
     search_fields = ("dataset__name", "sha256")
+
+
+@admin.register(Evaluation)
+class EvaluationAdmin(LookOnly):
+    list_display = ("job", "model_version", "checkpoint", "dataset_version", "answered", "created_at")
+    list_select_related = ("job", "model_version__model", "checkpoint", "dataset_version__dataset")
+    search_fields = ("=job__number", "model_version__model__name", "dataset_version__dataset__name")
+
+
+@admin.register(JobInput)
+class JobInputAdmin(LookOnly):
+    list_display = ("job", "role", "version")
+    list_filter = ("role",)
+    list_select_related = ("job", "version__model")
+    search_fields = ("=job__number", "version__model__name")

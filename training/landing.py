@@ -6,6 +6,8 @@ job's, so a landing that was cut short is simply done again.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -21,7 +23,7 @@ from registry.models import ModelVersion
 from registry.services import Found, register
 from training.engine import places
 from training.engine.journal import number
-from training.models import Dataset, DatasetVersion, Job
+from training.models import Checkpoint, Dataset, DatasetVersion, Evaluation, Job
 from training.orders import version_id
 
 #: Files of a checkpoint that make the adapter in stock mlx-lm's form, beside those it was trained on top of; the
@@ -133,6 +135,29 @@ def _import_dataset(job: Job, result: dict[str, Any]) -> dict[str, str]:
     return {"dataset_version": str(version.pk), "dataset": str(version.dataset_id)}
 
 
+def _evaluate(job: Job, result: dict[str, Any]) -> dict[str, str]:
+    values = result.get("values")
+    figures = {k: v for k, v in values.items() if number(v) is not None} if isinstance(values, dict) else {}
+    if not figures or job.dataset_version is None:
+        raise DomainError("landing.no_figures", "The evaluation has finished without a figure.", "Resume the job.")
+    asked = {key: value for key, value in job.settings.items() if key != "checkpoint"}
+    compared = {one.role: str(one.version_id) for one in job.inputs.all()}
+    checkpoint = Checkpoint.objects.filter(pk=job.settings.get("checkpoint")).first()
+    row, _ = Evaluation.objects.get_or_create(
+        job=job,
+        defaults={
+            "model_version": None if checkpoint else job.model_version,
+            "checkpoint": checkpoint,
+            "dataset_version": job.dataset_version,
+            "settings": asked,
+            "settings_hash": hashlib.sha256(json.dumps([asked, compared], sort_keys=True).encode()).hexdigest(),
+            "values": figures,
+            "answered": _count(result.get("answered")),
+        },
+    )
+    return {"evaluation": str(row.pk)}
+
+
 def _inside(root: Path, name: Any) -> Path:
     """The existing folder ``name`` below ``root``; what the engine says may not lead anywhere else."""
     path = (root / str(name)).resolve()
@@ -175,4 +200,5 @@ LANDINGS: dict[str, Callable[[Job, dict[str, Any]], dict[str, str]]] = {
     Job.Kind.TRAIN: _train,
     Job.Kind.IMPORT_MODEL: _import_model,
     Job.Kind.IMPORT_DATASET: _import_dataset,
+    Job.Kind.EVALUATE: _evaluate,
 }

@@ -19,7 +19,7 @@ from training.engine.catalog.kinds import KINDS
 from training.engine.config import check
 from training.engine.errors import ConfigError
 from training.engine.rundir import write_json
-from training.models import Job
+from training.models import Checkpoint, Job
 
 
 def version_id(job: Job) -> uuid.UUID:
@@ -58,6 +58,23 @@ def _train(job: Job) -> dict[str, Any]:
     }
 
 
+def _evaluate(job: Job) -> dict[str, Any]:
+    if job.model_version is None or job.dataset_version is None:
+        missing = "model" if job.model_version is None else "data set"
+        raise ConfigError("job.incomplete", f"The job has no {missing}.", "Ask for the evaluation again.")
+    others = {one.role: starts.place(one.version).model_dump(mode="json") for one in job.inputs.all()}
+    place = starts.place(job.model_version)
+    if key := job.settings.get("checkpoint"):
+        place = starts.checkpoint_place(job.model_version, Checkpoint.objects.filter(pk=key, removed_at=None).first())
+    return {
+        **{name: value for name, value in job.settings.items() if name != "checkpoint"},
+        **others,
+        "model": place.model_dump(mode="json"),
+        "data": str(job.dataset_version.folder),
+        "kernel_cache": str(_home() / "cache" / "kernels"),
+    }
+
+
 def _import_model(job: Job) -> dict[str, Any]:
     base = {"base": str(job.model_version.folder)} if job.settings.get("base") and job.model_version else {}
     return {**_asked(job), **base, "target": str(_home() / "models" / str(version_id(job)))}
@@ -80,4 +97,5 @@ BUILDERS: dict[str, Callable[[Job], dict[str, Any]]] = {
     Job.Kind.TRAIN: _train,
     Job.Kind.IMPORT_MODEL: _import_model,
     Job.Kind.IMPORT_DATASET: _import_dataset,
+    Job.Kind.EVALUATE: _evaluate,
 }

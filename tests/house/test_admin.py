@@ -15,7 +15,19 @@ from mlxplatform.core.access import Role, make_user
 from mlxplatform.core.models import ApiToken, AuditEvent, OneTimeLink
 from registry.models import Alias, ModelVersion, RegisteredModel
 from tests.training.runs import make_job
-from training.models import Attempt, Checkpoint, DeviceSlot, Job, JobEvent, Metric, MetricPoint, MetricRollup, Sample
+from training.models import (
+    Attempt,
+    Checkpoint,
+    DeviceSlot,
+    Evaluation,
+    Job,
+    JobEvent,
+    JobInput,
+    Metric,
+    MetricPoint,
+    MetricRollup,
+    Sample,
+)
 
 pytestmark = pytest.mark.django_db
 OURS = [model for label in ("core", "registry", "training") for model in apps.get_app_config(label).get_models()]
@@ -51,6 +63,8 @@ def filled(boss: Client) -> None:
     MetricRollup.objects.create(metric=metric, size=16, bucket=0)
     Sample.objects.create(job=job, step=0, index=0, prompt="?")
     Checkpoint.objects.create(job=job, attempt=1, step=1, path="checkpoints/1", sha256="0" * 64)
+    JobInput.objects.get_or_create(job=job, role="teacher", version=job.model_version)
+    Evaluation.objects.create(job=job, model_version=job.model_version, dataset_version=job.dataset_version)
 
 
 def address(model: Any, page: str, *args: Any) -> str:

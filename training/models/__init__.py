@@ -1,6 +1,7 @@
 """Tables of the training room, one file per subject."""
 
 from training.models.data import Dataset, DatasetVersion
+from training.models.evaluations import Evaluation
 from training.models.jobs import Attempt, DeviceSlot, Job, JobEvent, JobInput
 from training.models.results import Checkpoint, Metric, MetricPoint, MetricRollup, Sample
 
@@ -10,6 +11,7 @@ __all__ = [
     "Dataset",
     "DatasetVersion",
     "DeviceSlot",
+    "Evaluation",
     "Job",
     "JobEvent",
     "JobInput",

@@ -52,6 +52,7 @@ class Job(models.Model):
         TRAIN = "train"
         IMPORT_MODEL = "import_model"
         IMPORT_DATASET = "import_dataset"
+        EVALUATE = "evaluate"
 
     class Resource(models.TextChoices):
         DEVICE = "device", "Device"

@@ -14,12 +14,14 @@ from training.services.create import (
     create_training,
     save_upload,
 )
+from training.services.evaluate import create_evaluation
 
 __all__ = [
     "change",
     "checked_training",
     "clone_settings",
     "create_dataset_import",
+    "create_evaluation",
     "create_model_import",
     "create_training",
     "delete",

@@ -193,7 +193,7 @@ def lineage(request: HttpRequest, version_id: Any) -> HttpResponse:
         raise NotFound("model.unknown", "There is no such model version.", "Look at the list of models.")
     jobs = Job.objects.visible_to(request.user).present().select_related("dataset_version__dataset")
     maker = jobs.filter(pk=version.job_id).first() if version.job_id else None
-    trained = jobs.filter(model_version=version).order_by("-number")
+    trained = jobs.filter(model_version=version, kind=Job.Kind.TRAIN).order_by("-number")
     return render(request, "models/_lineage.html", {"maker": maker, "trained": trained[:10], "count": trained.count()})
 
 
