@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
-from training.engine.catalog.method_settings import MethodSettings, Other
+from training.engine.catalog.method_settings import Group, MethodSettings, Other
 from training.engine.catalog.rows import setting
 
 
 class _Distilled(MethodSettings):
+    group: ClassVar[Group] = "Distillation"
+    takes: ClassVar[tuple[Other, ...]] = ("teacher",)
+
     divergence: Literal["forward_kl", "reverse_kl", "jsd"] = setting(
         "forward_kl",
         "Divergence",

@@ -11,6 +11,9 @@ SUPERVISED = ("chat", "sharegpt", "alpaca", "completion", "text")
 
 Other = Literal["teacher", "reward_model"]
 
+Group = Literal["Supervised", "Distillation", "Preference", "Reward", "Reinforcement"]
+"""Families of methods, in the order in which a form shows them."""
+
 
 class MethodSettings(Settings):
     """Base of a method's settings."""
@@ -19,6 +22,10 @@ class MethodSettings(Settings):
     """Row formats that the method can train on."""
     parts: ClassVar[int] = 1
     """Sequences that a row becomes."""
+    group: ClassVar[Group] = "Supervised"
+    """The family that the method is shown with."""
+    takes: ClassVar[tuple[Other, ...]] = ()
+    """Other models that can be given; :attr:`needs` are those that must be, with these settings."""
 
     online: ClassVar[bool] = False
     """Whether it trains on what the model itself writes meanwhile."""

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import ValidationInfo, field_validator
 
-from training.engine.catalog.method_settings import MethodSettings
+from training.engine.catalog.method_settings import Group, MethodSettings
 from training.engine.catalog.rows import setting
 
 _BETA = "How firmly the model is held to the reference. Lower lets it move further; 0.1 is usual."
@@ -15,6 +15,7 @@ _SMOOTHING = "Share of the pairs whose two answers may be the wrong way round."
 
 
 class _Pairs(MethodSettings):
+    group: ClassVar[Group] = "Preference"
     reads: ClassVar[tuple[str, ...]] = ("preference",)
     parts: ClassVar[int] = 2
 
@@ -84,6 +85,7 @@ class Orpo(_Pairs):
 class Kto(MethodSettings):
     """Kahneman–Tversky optimisation (Ethayarajh et al. 2024, arXiv 2402.01306): single answers, good or bad."""
 
+    group: ClassVar[Group] = "Preference"
     reads: ClassVar[tuple[str, ...]] = ("kto",)
 
     name: Literal["kto"] = "kto"
@@ -106,6 +108,8 @@ class Kto(MethodSettings):
 
 class RewardModel(_Pairs):
     """Scores an answer with one number (Bradley and Terry 1952; Ouyang et al. 2022, arXiv 2203.02155)."""
+
+    group: ClassVar[Group] = "Reward"
 
     name: Literal["reward_model"] = "reward_model"
     center_rewards_coefficient: float = setting(
