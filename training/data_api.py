@@ -23,6 +23,7 @@ from training.schemas import (
     DatasetImportIn,
     DatasetOut,
     DatasetPage,
+    GenerateIn,
     JobOut,
     Key,
     TokensIn,
@@ -103,6 +104,20 @@ def import_dataset(request: HttpRequest, body: DatasetImportIn, idempotency_key:
     """Queue the import of a data set; the job's result names the new version."""
     options = body.model_dump(exclude={"source", "name"})
     job = services.create_dataset_import(request.user, body.source, body.name, options, idempotency_key=idempotency_key)
+    return Status(201, job)
+
+
+@router.post("/generate", response={201: JobOut}, operation_id="generate_dataset")
+def generate_dataset(request: HttpRequest, body: GenerateIn, idempotency_key: str = Key) -> Any:
+    """Queue a data set of chats in which a model answers the questions of another data set."""
+    job = services.create_generated_dataset(
+        request.user,
+        body.model_version_id,
+        body.dataset_version_id,
+        body.draw.model_dump(),
+        body.name,
+        idempotency_key=idempotency_key,
+    )
     return Status(201, job)
 
 

@@ -1,14 +1,15 @@
-"""The import of a model over the API: a job, whose result the registry shows under ``/models``."""
+"""New models over the API, imported or made out of others: jobs, whose results the registry shows under ``/models``."""
 
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 from django.http import HttpRequest
 from ninja import Router, Status
 
 from training import services
-from training.schemas import JobOut, Key, ModelImportIn
+from training.schemas import JobOut, Key, ModelImportIn, StudentIn
 
 router = Router(tags=["models"])
 
@@ -23,4 +24,11 @@ def import_model(request: HttpRequest, body: ModelImportIn, idempotency_key: str
         base_version_id=body.base_version_id,
         idempotency_key=idempotency_key,
     )
+    return Status(201, job)
+
+
+@router.post("/versions/{uuid:version_id}/student", response={201: JobOut}, operation_id="make_student")
+def make_student(request: HttpRequest, version_id: UUID, body: StudentIn, idempotency_key: str = Key) -> Any:
+    """Queue the making of a smaller model out of some of the version's layers, to be distilled from it."""
+    job = services.create_student(request.user, version_id, body.layers, body.name, idempotency_key=idempotency_key)
     return Status(201, job)

@@ -200,5 +200,7 @@ LANDINGS: dict[str, Callable[[Job, dict[str, Any]], dict[str, str]]] = {
     Job.Kind.TRAIN: _train,
     Job.Kind.IMPORT_MODEL: _import_model,
     Job.Kind.IMPORT_DATASET: _import_dataset,
+    Job.Kind.MAKE_STUDENT: _import_model,
+    Job.Kind.GENERATE_DATASET: _import_dataset,
     Job.Kind.EVALUATE: _evaluate,
 }

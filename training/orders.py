@@ -84,6 +84,33 @@ def _import_dataset(job: Job) -> dict[str, Any]:
     return {**_asked(job), "target": str(_home() / "datasets")}
 
 
+def _make_student(job: Job) -> dict[str, Any]:
+    return {
+        "model": _place(job),
+        "layers": job.settings.get("layers"),
+        "name": job.settings.get("name", ""),
+        "target": str(_home() / "models" / str(version_id(job))),
+    }
+
+
+def _generate_dataset(job: Job) -> dict[str, Any]:
+    if job.dataset_version is None:
+        raise ConfigError("job.incomplete", "The job has no data set.", "Ask for it again and choose one.")
+    return {
+        "model": _place(job),
+        "data": str(job.dataset_version.folder),
+        "draw": job.settings.get("draw", {}),
+        "target": str(_home() / "datasets"),
+    }
+
+
+def _place(job: Job) -> dict[str, Any]:
+    """Where the job's model lies."""
+    if job.model_version is None:
+        raise ConfigError("job.incomplete", "The job has no model.", "Ask for it again and choose one.")
+    return starts.place(job.model_version).model_dump(mode="json")
+
+
 def _asked(job: Job) -> dict[str, Any]:
     """The settings of an import; ``name`` is for the registry, not for the engine."""
     return {key: value for key, value in job.settings.items() if key != "name"}
@@ -97,5 +124,7 @@ BUILDERS: dict[str, Callable[[Job], dict[str, Any]]] = {
     Job.Kind.TRAIN: _train,
     Job.Kind.IMPORT_MODEL: _import_model,
     Job.Kind.IMPORT_DATASET: _import_dataset,
+    Job.Kind.MAKE_STUDENT: _make_student,
+    Job.Kind.GENERATE_DATASET: _generate_dataset,
     Job.Kind.EVALUATE: _evaluate,
 }

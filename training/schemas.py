@@ -9,6 +9,8 @@ from uuid import UUID
 from ninja import Header, Schema
 from pydantic import ConfigDict, Field
 
+from training.engine.derived import Draw, Layers
+
 #: The header by which a POST may be sent twice without being done twice.
 Key = Header("", alias="Idempotency-Key", max_length=120, description="The same key returns the first answer's job.")
 
@@ -287,6 +289,25 @@ class TokensIn(Strict):
     batch_size: int = Field(4, ge=1, le=4096)
     statistics: bool = False
     seed: int = Field(42, ge=0, lt=1 << 32)
+
+
+class StudentIn(Strict):
+    """A smaller model to make: which layers stay."""
+
+    layers: Layers = Field(
+        "every_other",
+        description="'every_other', a number of them (the first and the last stay, evenly spaced), or a list from 0.",
+    )
+    name: str = ""
+
+
+class GenerateIn(Strict):
+    """A data set to make: the model answers the questions of another data set."""
+
+    model_version_id: UUID
+    dataset_version_id: UUID
+    draw: Draw = Field(default_factory=Draw, description="How answers are drawn.")
+    name: str = ""
 
 
 class ModelImportIn(Strict):

@@ -146,6 +146,20 @@ def data_problems(data: DatasetVersion | None, settings: TrainSettings | None = 
     return []
 
 
+def question_problems(data: DatasetVersion | None) -> list[Problem]:
+    """What speaks against answering the questions in ``data``."""
+    if data is not None and data.data_format == "text":
+        return [
+            Problem(
+                ("dataset_version_id",),
+                "dataset.no_questions",
+                f"{data} holds plain text, which asks nothing.",
+                "Choose a data set of prompts, chats or pairs.",
+            )
+        ]
+    return data_problems(data) if data is None else []
+
+
 def other_problems(
     settings: TrainSettings, others: Mapping[str, ModelVersion | None], model: ModelVersion | None
 ) -> list[Problem]:

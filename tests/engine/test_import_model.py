@@ -19,7 +19,7 @@ import pytest
 
 from tests.engine.conftest import SMOLLM_SHA256
 from tests.fakes import gguf_file
-from training.engine import generate, import_model, model_folder, models, tokenizer
+from training.engine import generate, import_model, model_folder, model_making, models, tokenizer
 from training.engine.device import Device
 from training.engine.errors import EngineError, StorageError
 from training.engine.imports import ImportModelConfig
@@ -80,9 +80,9 @@ def test_the_result_says_what_lies_there(tiny_quantised: Path, target: Path) -> 
     result = take({"kind": "folder", "path": tiny_quantised}, target)
     assert result["quantization"] == {"bits": 4, "group_size": 32}
     assert result["model_type"] == "llama"
-    assert result["files"].keys() == {p.name for p in target.iterdir()} - {import_model.MANIFEST}
+    assert result["files"].keys() == {p.name for p in target.iterdir()} - {model_making.MANIFEST}
     assert result["bytes"] == sum((target / name).stat().st_size for name in result["files"])
-    assert json.loads((target / import_model.MANIFEST).read_text()) == result
+    assert json.loads((target / model_making.MANIFEST).read_text()) == result
     assert (target / "model.safetensors").read_bytes() == (tiny_quantised / "model.safetensors").read_bytes()
 
 

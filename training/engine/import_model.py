@@ -1,16 +1,11 @@
 """Brings a model from a GGUF file, a folder or the Hugging Face Hub into a model folder of ours; an adapter, too.
 
-The folder is built beside its place (``<target>.part``), checked as a training would open it,
-flushed to the disk and renamed at the very end. An import that was killed leaves nothing under the
-target's name and is simply run again. What the folder came from stands in its ``import.json``; it
-is written last, so a second run that finds it only reports what is already there.
+The folder is built beside its place and checked as a training would open it (see model_making.py). An import
+that was killed leaves nothing under the target's name and is simply run again.
 """
 
 from __future__ import annotations
 
-import errno
-import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +18,16 @@ from training.engine import (
     gguf_tokenizer,
     gguf_weights,
     model_folder,
+    model_making,
     models,
     tokenizer,
     wheel,
 )
-from training.engine.errors import ModelError, StorageError
+from training.engine.errors import ModelError
 from training.engine.imports import FolderSource, GgufSource, HubSource, ImportModelConfig, WheelSource
 from training.engine.report import Reporter
 from training.engine.rundir import write_json
 
-MANIFEST = "import.json"
-PART = ".part"
 Source = GgufSource | FolderSource | HubSource | WheelSource
 
 
@@ -47,32 +41,17 @@ def run(config: ImportModelConfig, say: Reporter) -> dict[str, Any]:
     Raises ModelError (the source is broken, of an unknown kind or out of reach) and StorageError.
     """
     target = config.target.absolute()
-    finished = _finished(target)
-    if finished is not None:
-        say.log(f"{target.name} was imported before; nothing is left to do.")
-        return finished
-    part = target.with_name(target.name + PART)
-    try:
-        # What a killed import left is begun anew; a download goes on, because it lies elsewhere.
-        if part.exists():
-            shutil.rmtree(part)
-        part.mkdir(parents=True, mode=0o700)
+
+    def fill(part: Path) -> dict[str, Any]:
         wish = adapter_folder.WISH if config.base is not None else model_folder.MODEL
         origin = _fill(config.source, part, target, say, wish)
         say.phase("check", detail="names, shapes and tokenizer")
         about = models.inspect(part) if config.base is None else adapter_folder.settle(part, config.base)
         words = tokenizer.load(config.base or part)
         files = model_folder.hashes(part, say)
-        result = _result(target, origin, about, files) | {"has_chat_template": words.has_chat_template}
-        result["bytes"] = sum((part / name).stat().st_size for name in files)
-        write_json(part / MANIFEST, result)
-        model_folder.flush(part)
-        part.rename(target)
-        model_folder.flush_names(target.parent)
-    except OSError as error:
-        raise _storage(error, target) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+        return _result(target, origin, about, files) | {"has_chat_template": words.has_chat_template}
+
+    result = model_making.make(target, say, fill)
     model_folder.forget_download(target)
     return result
 
@@ -143,32 +122,3 @@ def _result(target: Path, origin: model_folder.Origin, about: models.About, file
         "remote_code": origin.remote_code,
         "left_out": origin.left_out,
     }
-
-
-def _finished(target: Path) -> dict[str, Any] | None:
-    """The result of an import that was completed before; None when the place is free."""
-    if not target.exists():
-        return None
-    try:
-        result = json.loads((target / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise StorageError(
-            "storage.exists",
-            f"There is already something at {target} that no import has made.",
-            "Choose another target, or move it away.",
-        ) from None
-    return dict(result)
-
-
-def _storage(error: OSError, target: Path) -> StorageError:
-    if isinstance(error, StorageError):
-        return error
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StorageError(
-            "storage.full", f"The disk with {target.parent} is full.", "Free some space, then run the import again."
-        )
-    return StorageError(
-        "storage.write",
-        f"{error.filename or target} could not be written or read: {error.strerror or error}.",
-        "Give the models folder write permission, then run the import again.",
-    )

@@ -52,6 +52,8 @@ class Job(models.Model):
         TRAIN = "train"
         IMPORT_MODEL = "import_model"
         IMPORT_DATASET = "import_dataset"
+        MAKE_STUDENT = "make_student"
+        GENERATE_DATASET = "generate_dataset"
         EVALUATE = "evaluate"
 
     class Resource(models.TextChoices):

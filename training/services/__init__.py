@@ -14,6 +14,7 @@ from training.services.create import (
     create_training,
     save_upload,
 )
+from training.services.derive import create_generated_dataset, create_student
 from training.services.evaluate import create_evaluation
 
 __all__ = [
@@ -22,7 +23,9 @@ __all__ = [
     "clone_settings",
     "create_dataset_import",
     "create_evaluation",
+    "create_generated_dataset",
     "create_model_import",
+    "create_student",
     "create_training",
     "delete",
     "rename",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel
 
 from training.engine.config import TrainConfig
+from training.engine.derived import GenerateDatasetConfig, MakeStudentConfig
 from training.engine.evaluations import EvaluateConfig
 from training.engine.imports import ImportDatasetConfig, ImportModelConfig
 
@@ -56,6 +57,24 @@ KINDS = {
             "Evaluation",
             True,
             "training.engine.evaluate:run",
+        ),
+        Kind(
+            "make_student",
+            "make-student",
+            MakeStudentConfig,
+            "cpu",
+            "Smaller model",
+            False,
+            "training.engine.make_student:run",
+        ),
+        Kind(
+            "generate_dataset",
+            "generate-dataset",
+            GenerateDatasetConfig,
+            "device",
+            "Generated data",
+            True,
+            "training.engine.generate_dataset:run",
         ),
     )
 }
