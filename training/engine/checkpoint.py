@@ -57,6 +57,8 @@ class Position:
     """What the half-done update's loss is a mean over: tokens or examples."""
     sums: dict[str, float] = field(default_factory=dict)
     """The method's further terms, summed over the half-done update."""
+    scale: list[float] = field(default_factory=list)
+    """Of the loss, and the good updates since it changed; empty where nothing is scaled."""
     report_loss: float = 0.0
     report_tokens: int = 0
     report_units: int = 0

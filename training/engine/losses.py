@@ -143,7 +143,7 @@ def _exact(matrix: Matrix, mean_row: mx.array | None, smoothing: float, z_loss: 
         gradient = gradient - (1 - smoothing) * matrix.rows(targets)
         if mean_row is not None:
             gradient = gradient - smoothing * mean_row
-        return value, gradient.astype(hidden.dtype)
+        return value, gradient.astype(_kept(hidden.dtype))
 
     return both
 
@@ -160,7 +160,7 @@ def with_gradient(values: Values) -> WithGradient:
             return mx.sum(each if each.ndim == 1 else each[:, 0]), each
 
         (_, each), gradient = mx.value_and_grad(summed)(hidden)
-        return each, gradient
+        return each, gradient.astype(_kept(hidden.dtype))
 
     return both
 
@@ -193,6 +193,11 @@ def by_chunks(both: WithGradient, size: int, hidden: mx.array, *rest: mx.array) 
 
     made: Any = forward(hidden, *rest)
     return made[0]
+
+
+def _kept(dtype: mx.Dtype) -> mx.Dtype:
+    """Format of a gradient that waits for what comes from above: float16 would lose what a loss scale saves."""
+    return mx.float32 if dtype == mx.float16 else dtype
 
 
 def chunk(vocabulary: int) -> int:

@@ -21,6 +21,7 @@ from training.engine.methods.method import Method, Terms
 from training.engine.replay import Seam
 
 Arrays = dict[str, mx.array]
+_SCALE = "options.scale"
 Gradients = Any
 """A tree like the model's trainable parameters."""
 
@@ -41,6 +42,7 @@ class Steps:
         """``longest``: a gradient longer than this is shortened to it; 0: never. ``compiled``: as on a GPU."""
         self.model, self.method, self.optimizer, self.longest, self.seam = model, method, optimizer, longest, seam
         self.compiled = compiled
+        self._scale: mx.array | None = None
         self._shapes: set[tuple[object, ...]] = set()
         self._value_and_grad = nn.value_and_grad(model, self._loss_and_terms)
         self._first: Callable[[Arrays], tuple[Terms, Gradients]] = self._gradients
@@ -66,15 +68,25 @@ class Steps:
         self._shapes.add((self.model.training, shape))
         return new
 
-    def micro_batch(self, batch: Batch, so_far: Gradients) -> tuple[dict[str, float], Gradients]:
-        """The method's sums over ``batch``, and its gradients added to those ``so_far`` (None: the first)."""
+    def micro_batch(
+        self, batch: Batch, so_far: Gradients, scale: float | None = None
+    ) -> tuple[dict[str, float], Gradients]:
+        """The method's sums over ``batch``, and its gradients added to those ``so_far`` (None: the first).
+
+        ``scale``: what the loss is multiplied by for the gradients, and they are divided by afterwards.
+        """
+        self._scale = mx.array(scale) if scale is not None else None
         if self.compiled:
-            arrays = batch.arrays()
+            arrays = batch.arrays() | ({_SCALE: self._scale} if self._scale is not None else {})
             terms, gradients = self._first(arrays) if so_far is None else self._next(arrays, so_far)
         else:
             terms, gradients = self._summed(batch, so_far)
         mx.eval(terms, gradients)
         return _numbers(terms), gradients
+
+    def length(self, gradients: Gradients) -> float:
+        """Of the ``gradients`` as they are summed up; not finite where one of them is not."""
+        return _number(optim.norm(gradients))
 
     def update(self, gradients: Gradients, units: int, rate: float) -> float:
         """Change the weights by ``gradients`` / ``units`` at ``rate``; returns the length before shortening."""
@@ -91,7 +103,7 @@ class Steps:
 
     def _loss_and_terms(self, batch: Batch) -> tuple[mx.array, Terms]:
         terms = self.method.loss(self.model, batch)
-        return terms["loss"], terms
+        return terms["loss"] if self._scale is None else terms["loss"] * self._scale, terms
 
     def _plain_loss(self, batch: Batch) -> Terms:
         with self._laid_out(batch):
@@ -111,6 +123,7 @@ class Steps:
         return self._added(arrays, None)
 
     def _added(self, arrays: Arrays, so_far: Gradients) -> tuple[Terms, Gradients]:
+        self._scale = arrays.get(_SCALE)
         return self._summed(Batch.of(arrays), so_far)
 
     def _summed(self, batch: Batch, so_far: Gradients) -> tuple[Terms, Gradients]:
@@ -118,6 +131,8 @@ class Steps:
             (_, terms), gradients = self._value_and_grad(batch)
         # Laid out as a file holds them: sums over another layout round differently after a resume.
         gradients = tree_map(lambda g: mx.contiguous(g.astype(mx.float32)), gradients)
+        if self._scale is not None:
+            gradients = tree_map(lambda g: g / self._scale, gradients)
         return terms, gradients if so_far is None else tree_map(mx.add, so_far, gradients)
 
     def _change(self, gradients: Gradients, units: mx.array) -> mx.array:

@@ -18,7 +18,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.optimizers as mo
 from mlx import nn
-from mlx.utils import tree_map
+from mlx.utils import tree_flatten, tree_map
 
 from training.engine import adapters, checkpoint, optim, standing
 from training.engine.batches import Rows
@@ -26,9 +26,11 @@ from training.engine.checkpoint import Position
 from training.engine.config import TrainConfig
 from training.engine.distributed import Group
 from training.engine.errors import Diverged, StopAsked
+from training.engine.examiner import Examiner, perplexity
 from training.engine.examples import Array
 from training.engine.feed import Feed
 from training.engine.layouts import Batch, Layout
+from training.engine.loss_scale import LossScale
 from training.engine.memory_watch import MemoryWatch
 from training.engine.methods.method import Method, units
 from training.engine.online import Online, OnlineFeed
@@ -70,6 +72,7 @@ class Trainer:
         layout: Layout,
         splits: dict[str, Rows],
         sampler: Sampler,
+        examiner: Examiner,
         identity: dict[str, str],
         group: Group,
         watch: MemoryWatch,
@@ -77,6 +80,7 @@ class Trainer:
     ) -> None:
         self.config, self.session, self.model, self.method, self.compiled = config, session, model, method, compiled
         self.sampler, self.identity, self.group, self.watch = sampler, identity, group, watch
+        self.examiner = examiner
         self.feed: Feed | OnlineFeed
         if isinstance(method, Online):
             self.feed = OnlineFeed(config, splits, layout, method, session.check, collected=self._say_train)
@@ -89,6 +93,8 @@ class Trainer:
         self.optimizer.init(model.trainable_parameters())
         self.factor = optim.schedule(config.lr_schedule, self.plan.steps)
         self.where = Position()
+        floats = [w.dtype for _, w in tree_flatten(model.parameters()) if mx.issubdtype(w.dtype, mx.floating)]
+        self.scale = LossScale() if mx.float16 in floats else None
         self.gradients: Gradients = None
         self._told: Path | None = None
         self.names = ("loss", *method.terms)
@@ -120,6 +126,8 @@ class Trainer:
 
     def _restore(self, path: Path) -> None:
         self.where, gradients, own = checkpoint.restore(path, self.model, self.optimizer, self.identity)
+        if self.scale is not None and self.where.scale:
+            self.scale = LossScale(self.where.scale[0], int(self.where.scale[1]))
         self.gradients = gradients if self.group.is_first else None  # they are the sum over the ranks
         self.feed.restore(self.where.cursor, self.where.feed, own)
         self.steps = self._made_steps()  # the optimizer's state is another object now
@@ -160,7 +168,10 @@ class Trainer:
         self._refuse_nonsense(where.loss_sum / max(1, where.units), 0.0)
         since = time.perf_counter()
         rate = self.config.learning_rate * self.factor(where.step)
-        grad_norm = self.steps.update(self._all_gradients(), where.units, rate)
+        gradients = self._all_gradients()
+        grad_norm = 0.0
+        if self._is_within_range(gradients):
+            grad_norm = self.steps.update(gradients, where.units, rate)
         self._refuse_nonsense(where.loss_sum / max(1, where.units), grad_norm)
         where.report_seconds += time.perf_counter() - since
         self.watch.updated()
@@ -204,7 +215,7 @@ class Trainer:
         new = self.steps.is_new(batch)
         if new:
             self.session.phase("compile", detail=f"{batch.ids.shape[-1]} tokens")
-        sums, self.gradients = self.steps.micro_batch(batch, self.gradients)
+        sums, self.gradients = self.steps.micro_batch(batch, self.gradients, self.scale.value if self.scale else None)
         self.watch.saw(batch)
         if new:
             self._say_train()
@@ -216,6 +227,20 @@ class Trainer:
         if own is None:
             own = tree_map(lambda weight: mx.zeros(weight.shape), self.model.trainable_parameters())
         return self.group.sum(own)
+
+    def _is_within_range(self, gradients: Gradients) -> bool:
+        """Whether the scaled gradients are finite; the scale learns from it. Always, where nothing is scaled."""
+        if self.scale is None:
+            return True
+        finite = math.isfinite(self.steps.length(gradients))
+        self.scale.saw(finite=finite)
+        self.where.scale = [self.scale.value, self.scale.good]
+        if not finite:
+            scale = self.scale.value
+            self.session.log(
+                f"Update {self.where.step + 1} is left out: beyond float16. The loss scale is {scale:g} now."
+            )
+        return finite
 
     def _refuse_nonsense(self, loss: float, length: float) -> None:
         if math.isfinite(loss) and math.isfinite(length):
@@ -260,6 +285,8 @@ class Trainer:
         self.model.eval()
         try:
             values = self._losses()
+            if self.group.is_first:
+                values |= self.examiner.examine(self.model, self.session.check)
             answers = self.sampler.answer(self.model, self.session.check) if self.group.is_first else iter(())
             for index, sample in enumerate(answers):
                 self.session.journal.write("sample", step=where.step, index=index, **asdict(sample))
@@ -276,6 +303,8 @@ class Trainer:
         values: dict[str, float] = {}
         if self.feed.splits["valid"].rows and self.config.val_batches:
             values |= self._means("valid", self.config.val_batches, "val_")
+            if self.method.is_likelihood:
+                values["val_perplexity"] = perplexity(values["val_loss"])
         over = self.standing.is_over(self.standing.bad_evals(self.where, values))
         last = self.where.step >= self.plan.steps or over
         if self.feed.splits["test"].rows and (last or self.where.step == 0):
