@@ -24,6 +24,7 @@ LEAVES = {
 }
 #: Adam divides a gradient by its own size, so one of the size of rounding errors would decide a whole step.
 EPS = 1e-6
+BETA = 0.3
 Loss = Callable[[nn.Module, list[Example]], tuple[Tensor, int]]
 """The sum over the units of some rows, and how many units they are."""
 
@@ -89,16 +90,34 @@ def sft(model: nn.Module, rows: list[Example]) -> tuple[Tensor, int]:
     return -(each * mask).sum(), int(mask.sum())
 
 
-def dpo(reference: dict[int, Tensor], beta: float) -> Loss:
+def dpo(reference: dict[int, Tensor]) -> Loss:
     """TRL's DPO with the log-probabilities that ``reference`` has for each row, by its identity."""
 
     def loss(model: nn.Module, rows: list[Example]) -> tuple[Tensor, int]:
         each, mask = _log_probs(model, [row.parts[i] for i in (0, 1) for row in rows])
         before = torch.stack([reference[id(row)] for row in rows]).T.reshape(-1)
-        made = theirs.dpo({"log_probs": each, "mask": mask, "reference": before}, loss_type="sigmoid", beta=beta)
+        made = theirs.dpo({"log_probs": each, "mask": mask, "reference": before}, loss_type="sigmoid", beta=BETA)
         return made["loss"] * len(rows), len(rows)
 
     return loss
+
+
+def orpo(model: nn.Module, rows: list[Example]) -> tuple[Tensor, int]:
+    (chosen, rejected), nats = _means(model, rows)
+    ratio = theirs.bare(theirs.ORPOTrainer, beta=BETA).odds_ratio_loss(chosen, rejected)[0]
+    return (nats - ratio).sum(), len(rows)
+
+
+def simpo(model: nn.Module, rows: list[Example]) -> tuple[Tensor, int]:
+    settings = {"beta": BETA, "loss_type": "simpo", "simpo_gamma": 0.5, "label_smoothing": 0.0, "alpha": 0.0}
+    return theirs.bare(theirs.CPOTrainer, **settings).cpo_loss(*_means(model, rows)[0])[0].sum(), len(rows)
+
+
+def _means(model: nn.Module, rows: list[Example]) -> tuple[tuple[Tensor, ...], Tensor]:
+    """Mean log-probabilities of the chosen and rejected answers, and the chosen ones' cross-entropy."""
+    each, mask = _log_probs(model, [row.parts[i] for i in (0, 1) for row in rows])
+    both = ((each * mask).sum(1) / mask.sum(1)).chunk(2)
+    return both, -both[0]
 
 
 @torch.no_grad()

@@ -26,16 +26,31 @@ from training.engine.tokenizer import load as load_tokenizer
 
 pytestmark = pytest.mark.parity
 
-STEPS, ACCUMULATED, RATE, BETA = 5, 2, 1e-3, 0.3
+STEPS, ACCUMULATED, RATE = 5, 2, 1e-3
 PARAMETERS = 2e-5
 CPU = Device("cpu", "test", 0, "", 1, True)
-REFERENCES = {"sft": "transformers, PEFT, torch AdamW", "dpo": "TRL DPOTrainer, transformers, PEFT, torch AdamW"}
-METHOD: dict[str, dict[str, Any]] = {"sft": {"name": "sft"}, "dpo": {"name": "dpo", "beta": BETA}}
+OWN = "transformers, PEFT, torch AdamW"
+REFERENCES = {
+    "sft": OWN,
+    "dpo": f"TRL DPOTrainer; {OWN}",
+    "orpo": f"TRL ORPOTrainer; {OWN}",
+    "simpo": f"TRL CPOTrainer; {OWN}",
+}
+METHOD: dict[str, dict[str, Any]] = {"sft": {}, **{name: {"beta": peers.BETA} for name in ("dpo", "orpo", "simpo")}}
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen3"])
 @pytest.mark.parametrize(
-    ("method", "adapter"), [("sft", "full"), ("sft", "lora"), ("sft", "dora"), ("dpo", "full"), ("dpo", "lora")]
+    ("method", "adapter"),
+    [
+        ("sft", "full"),
+        ("sft", "lora"),
+        ("sft", "dora"),
+        ("dpo", "full"),
+        ("dpo", "lora"),
+        ("orpo", "lora"),
+        ("simpo", "lora"),
+    ],
 )
 def test_five_steps_agree(family: str, method: str, adapter: str, tmp_path: Path, checked: Checked) -> None:
     base = tiny.make(tmp_path / "base", family)
@@ -46,7 +61,7 @@ def test_five_steps_agree(family: str, method: str, adapter: str, tmp_path: Path
 
     rows, updates = rows_in_order(check(TrainConfig, config))
     model, trained = peers.load(base, adapter, start_of(check(TrainConfig, config)))
-    loss = peers.sft if method == "sft" else peers.dpo(peers.reference(model, rows.rows), BETA)
+    loss = peers.dpo(peers.reference(model, rows.rows)) if method == "dpo" else getattr(peers, method)
     others = list(peers.train(model, trained, loss, iter(updates), RATE))
 
     apart = largest({"loss": np.array(losses)}, {"loss": np.array(others)})
@@ -62,7 +77,7 @@ def request(base: Path, data: Path, method: str, adapter: str) -> dict[str, Any]
     how = {"name": adapter} | ({} if adapter == "full" else {"rank": peers.RANK, "scale": peers.SCALE})
     settings = {"iters": STEPS, "grad_accumulation_steps": ACCUMULATED, "save_every": STEPS, "batch_size": 3}
     rate = {"learning_rate": RATE, "lr_schedule": "constant", "optimizer": {"name": "adamw", "eps": peers.EPS}}
-    return runs.request(base, data, method=METHOD[method], adapter=how, **settings, **rate)
+    return runs.request(base, data, method={"name": method, **METHOD[method]}, adapter=how, **settings, **rate)
 
 
 def start_of(config: TrainConfig) -> dict[str, mx.array]:
