@@ -20,7 +20,7 @@ from training.engine.errors import Exit
 from training.engine.journal import Event
 from training.engine.layouts import Batch, Flat
 from training.engine.methods.sft import Sft
-from training.engine.trainer import Plan
+from training.engine.run_lengths import Plan
 
 LAYOUT = Flat()
 CPU = Device("cpu", "test", 1 << 30, "", 1, True)

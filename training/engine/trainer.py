@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -34,29 +34,13 @@ from training.engine.loss_scale import LossScale
 from training.engine.memory_watch import MemoryWatch
 from training.engine.methods.method import Method, units
 from training.engine.online import Online, OnlineFeed
+from training.engine.run_lengths import Plan
 from training.engine.samples import Sampler
 from training.engine.session import Session
 from training.engine.standing import Standing
 from training.engine.steps import Gradients, Steps
 
 GIB = 1 << 30
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """Lengths of a run, in optimizer updates, settled when the data is known."""
-
-    steps: int
-    eval_every: int
-    save_every: int
-
-    @classmethod
-    def of(cls, config: TrainConfig, micro_per_epoch: int) -> Plan:
-        """Fill in what the configuration left open: 3 epochs, ten evaluations, ten checkpoints."""
-        epochs = config.epochs if config.epochs is not None else 3.0
-        steps = config.iters or max(1, round(epochs * micro_per_epoch / config.grad_accumulation_steps))
-        tenth = max(1, math.ceil(steps / 10))
-        return cls(steps, config.steps_per_eval or tenth, config.save_every or tenth)
 
 
 class Trainer:
