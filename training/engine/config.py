@@ -19,7 +19,7 @@ from training.engine.catalog.methods import METHODS, Sft
 from training.engine.catalog.optimizers import OPTIMIZERS
 from training.engine.catalog.parameter_groups import ParameterGroup
 from training.engine.catalog.rows import Catalog, Settings, code_of_its_own, setting
-from training.engine.catalog.rules import RULES
+from training.engine.catalog.rules import MAX_RULES, RULES, Rule
 from training.engine.catalog.schedules import SCHEDULES
 from training.engine.errors import ConfigError, Problem
 from training.engine.hostfile import HOST_NAME
@@ -203,6 +203,16 @@ class TrainSettings(BaseModel):
         max_length=8,
     )
     sample_tokens: int = setting(64, "Sample length", "Longest sample; 0 makes none.", ge=0, le=4096, unit="tokens")
+    eval_rules: Annotated[list[Rule], Field(max_length=MAX_RULES)] = setting(
+        [],
+        "Rules at evaluations",
+        "What scores the model's answers to held-out rows at each evaluation, one rule in a line, such as "
+        "exact_answer or regex pattern='^yes'.",
+    )
+    eval_rows: int = setting(32, "Answered rows", "Held-out rows that are answered for the rules.", ge=1, le=10_000)
+    eval_tokens: int = setting(
+        128, "Longest scored answer", "An answer for the rules is cut here.", ge=1, le=1 << 16, unit="tokens"
+    )
 
     @field_validator("iters")
     @classmethod

@@ -13,6 +13,8 @@ from training.engine.methods.method import Method, Terms
 class NextToken(Method):
     """−Σ log p(x_t | x_<t), with smoothing and z-loss in the training, plain in evaluations."""
 
+    is_likelihood = True
+
     def __init__(self, *, label_smoothing: float, z_loss: float) -> None:
         self._label_smoothing, self._z_loss = label_smoothing, z_loss
         self._head: heads.Head | None = None

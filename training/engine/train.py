@@ -21,6 +21,7 @@ from training.engine.config import TrainConfig
 from training.engine.device import Device
 from training.engine.distributed import Group
 from training.engine.errors import DataError, ModelError
+from training.engine.examiner import Examiner
 from training.engine.feed import size_of
 from training.engine.fuse import load_place
 from training.engine.layouts import Layout
@@ -61,6 +62,7 @@ def run(config: TrainConfig, session: Session, group: Group | None = None) -> di
     loaded.model.eval()  # what is new is as if it were trained: dropout on
     splits = method.annotate(loaded.model, splits, _desk(config, layout, tokenizer, machine, session))
     sampler = Sampler.of(tokenizer, config.data, config.sample_prompts, config.sample_tokens)
+    examiner = Examiner.of(config, tokenizer)
     watch = MemoryWatch(config, session, machine)
     trainer = Trainer(
         config,
@@ -70,6 +72,7 @@ def run(config: TrainConfig, session: Session, group: Group | None = None) -> di
         layout=layout,
         splits=splits,
         sampler=sampler,
+        examiner=examiner,
         identity=facts,
         group=group,
         watch=watch,

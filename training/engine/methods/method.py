@@ -28,6 +28,8 @@ class Method(ABC):
 
     grows: int = 0
     """Tokens by which a sequence may grow before it is trained on."""
+    is_likelihood: ClassVar[bool] = False
+    """Whether the plain loss is a mean over tokens of −log p, whose exponential is the perplexity."""
     goal: ClassVar[str] = "loss"
     """The value of the held-out rows by which the best checkpoint is chosen: ``loss``, or a term of which more is
     better."""
