@@ -115,11 +115,8 @@ def grpo(
     log_ratio = mx.where(real, log_probs - old_log_probs, 0.0)
     if importance_sampling_level == "sequence":
         log_ratio = (losses.by_row(log_ratio, row, rows) / mx.maximum(own, 1))[row]
-    ratio, advantage = mx.exp(log_ratio), advantages[row]
     high = 1 + (epsilon if epsilon_high is None else epsilon_high)
-    loss = -mx.minimum(ratio * advantage, mx.clip(ratio, 1 - epsilon, high) * advantage)
-    low_hit, high_hit = (ratio < 1 - epsilon) & (advantage < 0), (ratio > high) & (advantage > 0)
-    terms = {"clip_low": low_hit, "clip_high": high_hit, "clip_fraction": low_hit | high_hit}
+    loss, terms = _clipped(mx.exp(log_ratio), advantages[row], 1 - epsilon, high)
     if reference is not None:
         apart = mx.where(real, reference - log_probs, 0.0)
         terms["kl"] = mx.exp(apart) - 1 - apart
@@ -130,6 +127,13 @@ def grpo(
     elif loss_type == "dr_grpo":
         loss = loss / max_completion_length
     return loss, _told(terms)
+
+
+def _clipped(ratio: mx.array, advantage: mx.array, low: float, high: float) -> tuple[mx.array, Terms]:
+    """The loss within [``low``, ``high``], and where either bound has cut it off."""
+    loss = -mx.minimum(ratio * advantage, mx.clip(ratio, low, high) * advantage)
+    below, above = (ratio < low) & (advantage < 0), (ratio > high) & (advantage > 0)
+    return loss, {"clip_low": below, "clip_high": above, "clip_fraction": below | above}
 
 
 def entropy(logits: mx.array) -> mx.array:
