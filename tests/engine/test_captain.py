@@ -12,7 +12,7 @@ import mlx.core as mx
 import psutil
 import pytest
 
-from tests.engine import runs
+from tests.engine import method_data, runs
 from tests.training.runs import wait
 from training.engine import captain
 from training.engine.errors import Exit, MemoryShortage, RankDied, StopAsked
@@ -69,6 +69,19 @@ def test_two_ranks_are_one(request_of: Any, alone: Path, tmp_path: Path) -> None
     assert (machine["ranks"], machine["threads"]) == (2, 1)
     assert [e.event for e in runs.events(root)].count("started") == 1
     assert of(root) == []
+
+
+@pytest.mark.parametrize("method", ["dpo", "reward_model"])
+def test_two_ranks_are_one_for_pairs_and_heads_too(method: str, tiny_llama: Path, tmp_path: Path) -> None:
+    data = method_data.data(tmp_path / "data", method, train=9, valid=3)
+    asked = runs.request(tiny_llama, data, method=method, batch_size=3, iters=4, learning_rate=1e-3)
+    assert runs.run(tmp_path / "one", asked) == Exit.FINISHED
+    assert runs.start(tmp_path / "two", {**asked, "ranks": 2}).wait(60) == Exit.FINISHED
+    one, two = (runs.arrays(tmp_path / name, 4) for name in ("one", "two"))
+    assert one.keys() == two.keys()
+    assert all(mx.allclose(one[k], two[k], rtol=0, atol=1e-5) for k in one)
+    for name in ("train_loss", "train_reward_margin"):
+        assert runs.points(tmp_path / "two", name) == pytest.approx(runs.points(tmp_path / "one", name), abs=1e-5)
 
 
 def test_two_ranks_go_on_where_one_stopped(request_of: Any, alone: Path, tmp_path: Path) -> None:
