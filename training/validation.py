@@ -165,13 +165,13 @@ def other_problems(
 ) -> list[Problem]:
     """What speaks against the further models that a method was given, or lacks."""
     needs, problems = settings.method.needs, []
-    for role in needs:
-        if role not in others:
-            what = role.replace("_", " ")
+    for needed in needs:
+        if needed not in others:
+            what = needed.replace("_", " ")
             problems.append(
                 Problem(
-                    ("others", role),
-                    f"{role}.missing",
+                    ("others", needed),
+                    f"{needed}.missing",
                     f"{METHODS[settings.method.name].label} needs a {what}, and none was given.",
                     f"Choose a model version as {what}.",
                 )

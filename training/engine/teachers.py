@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import mlx.core as mx
+from mlx import nn
 
-from training.engine import heads, layouts, segments, vocabularies
+from training.engine import heads, layouts, losses_teacher, segments, vocabularies
 from training.engine.catalog.method_settings import Other
 from training.engine.errors import ConfigError, ModelError, Problem
 from training.engine.heads import Head
+from training.engine.layouts import Batch
+from training.engine.losses_teacher import Aim
+from training.engine.methods.method import Method, Terms
 from training.engine.notes import Desk
 
 ROLE: Other = "teacher"
+IDS, LOG_PROBS = "teacher_ids", "teacher_log_probs"
+"""Names of a batch's arrays that hold what the teacher has told beforehand."""
 
 
 class Teacher:
@@ -72,3 +78,40 @@ class Teacher:
                 "Choose a teacher of the student's own family.",
             )
         return head
+
+
+class Taught(Method):
+    """A method whose loss is the student's distance from its teacher, a mean over trained tokens."""
+
+    terms = ("divergence", "cross_entropy")
+    _head: Head | None = None
+    _teacher: Head | None = None
+    """In memory; None where batches bring along what it has told."""
+
+    def __init__(self, aim: Aim) -> None:
+        self.aim = aim
+
+    def prepare(self, model: nn.Module) -> None:
+        self._head = heads.find(model)
+
+    def ask(self, model: nn.Module, desk: Desk, top_k: int = 0) -> Teacher:
+        """The teacher; from now on the student is compared with it over their common vocabulary."""
+        assert self._head is not None, "prepare() comes first"
+        teacher = Teacher(desk, heads.vocabulary(model), top_k)
+        self._head = self._head.within(teacher.vocabulary)
+        if not top_k:
+            self._teacher = teacher.head
+        return teacher
+
+    def loss(self, model: nn.Module, batch: Batch) -> Terms:
+        del model  # the head that prepare() found is its
+        assert self._head is not None, "prepare() comes first"
+        hidden = self._head.hidden(batch)
+        if self._teacher is None:
+            told = batch.extra[IDS], batch.extra[LOG_PROBS]
+            each = losses_teacher.by_likeliest(self.aim, self._head, hidden, told, batch.targets)
+        else:
+            seen = mx.stop_gradient(self._teacher.hidden(batch))
+            each = losses_teacher.whole(self.aim, (self._head, hidden), (self._teacher, seen), batch.targets)
+        loss, apart, nats = mx.sum(mx.where(batch.counted[:, None] > 0, each, 0.0), axis=0)
+        return {"loss": loss, "divergence": apart, "cross_entropy": nats}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from training.engine.catalog.method_settings import Group, MethodSettings, Other
+from training.engine.catalog.method_settings import SUPERVISED, Group, MethodSettings, Other
 from training.engine.catalog.rows import setting
 
 
@@ -31,14 +31,6 @@ class _Distilled(MethodSettings):
         gt=0,
         le=100,
     )
-    alpha: float = setting(
-        0.0,
-        "Share of the data",
-        "Share of plain cross-entropy on the data in the loss; the rest is the divergence from the teacher.",
-        level="adjust",
-        ge=0,
-        lt=1,
-    )
 
     @property
     def needs(self) -> tuple[Other, ...]:
@@ -50,6 +42,14 @@ class Distillation(_Distilled):
     """Distillation (Hinton et al. 2015, arXiv 1503.02531) on the answers in the data."""
 
     name: Literal["distillation"] = "distillation"
+    alpha: float = setting(
+        0.0,
+        "Share of the data",
+        "Share of plain cross-entropy on the data in the loss; the rest is the divergence from the teacher.",
+        level="adjust",
+        ge=0,
+        lt=1,
+    )
     top_k: int = setting(
         64,
         "Teacher's tokens",
@@ -66,4 +66,37 @@ class Distillation(_Distilled):
         "Which tokens the loss counts. 'assistant': every answer of the assistant. 'last': only the last answer. "
         "'all': the questions too.",
         level="adjust",
+    )
+
+
+class Gkd(_Distilled):
+    """Generalised knowledge distillation (Agarwal et al. 2024, arXiv 2306.13649): on the student's own answers."""
+
+    reads: ClassVar[tuple[str, ...]] = ("prompts", *(name for name in SUPERVISED if name != "text"), "preference")
+    online: ClassVar[bool] = True
+
+    name: Literal["gkd"] = "gkd"
+    lmbda: float = setting(
+        0.5,
+        "Share of own answers",
+        "Share of the rollouts in which the student answers by itself; the others are the answers in the data. 1 needs "
+        "no answers in the data.",
+        level="adjust",
+        ge=0,
+        le=1,
+    )
+    rollout_batch: int = setting(
+        16,
+        "Prompts of a rollout",
+        "Answered together with the weights of that moment. Micro-batch × accumulation gives one update for each.",
+        level="adjust",
+        ge=1,
+        le=1 << 16,
+        unit="prompts",
+    )
+    max_completion_length: int = setting(
+        128, "Longest answer", "An own answer is cut here.", level="adjust", ge=1, le=1 << 16, unit="tokens"
+    )
+    sampling_temperature: float = setting(
+        1.0, "Temperature of answers", "Of the student's own answers; below 1 they differ less.", gt=0, le=10
     )

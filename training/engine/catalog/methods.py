@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from training.engine.catalog.distillation_methods import Distillation
+from training.engine.catalog.distillation_methods import Distillation, Gkd
 from training.engine.catalog.policy_methods import Grpo, Ppo
 from training.engine.catalog.preference_methods import Cpo, Dpo, Kto, Orpo, RewardModel, SimPo
 from training.engine.catalog.rows import Catalog, Row
@@ -27,6 +27,12 @@ METHODS = Catalog(
         "Distillation",
         "Learns from a larger model, the teacher: from all it might have said, not from one answer alone.",
         "training.engine.methods.distillation:Distillation",
+    ),
+    Row(
+        Gkd,
+        "On-policy distillation",
+        "The student answers by itself and learns what the teacher would have said at each of its words.",
+        "training.engine.methods.gkd:Gkd",
     ),
     Row(
         Dpo,
