@@ -1,7 +1,8 @@
-"""What speaks against an evaluation, as data, before there is a job."""
+"""What speaks against an evaluation, or against the rules of a training, as data, before there is a job."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,8 @@ from registry.models import ModelVersion
 from training import validation
 from training.engine import reward_modules
 from training.engine.catalog.formats import FORMATS
+from training.engine.catalog.rules import RuleSettings
+from training.engine.config import TrainSettings
 from training.engine.errors import ConfigError, Problem
 from training.engine.evaluations import EvaluateSettings
 from training.models import Checkpoint, DatasetVersion
@@ -33,7 +36,7 @@ def problems(wish: Wish, asked: dict[str, Any]) -> list[Problem]:
         found += validation.data_problems(None)
     if wish.settings is None:
         return found
-    found += _rules(wish.settings)
+    found += rule_problems(wish.settings.rules, ("rules",))
     if wish.data is not None:
         needs = bool(wish.settings.rules) or bool(asked["reward_version_id"])
         found += _rows(wish.settings, wish.data, needs_answers=needs)
@@ -90,16 +93,42 @@ def _others(wish: Wish, asked: dict[str, Any]) -> list[Problem]:
     return found
 
 
-def _rules(settings: EvaluateSettings) -> list[Problem]:
+def of_training(settings: TrainSettings, data: DatasetVersion | None) -> list[Problem]:
+    """What speaks against the rules of a training: its rewards, and those of its evaluations."""
+    rewards: Sequence[RuleSettings] = getattr(settings.method, "rewards", ())
+    found = rule_problems(rewards, ("method", "rewards")) + rule_problems(settings.eval_rules, ("eval_rules",))
+    found += _reference_problems(rewards, data, ("method", "rewards")) if data is not None else []
+    if data is None or not settings.eval_rules:
+        return found
+    if not data.rows_valid or data.data_format == "text":
+        why = "are plain text and ask nothing" if data.rows_valid else "hold none for validation"
+        text = f"Rules score answers to held-out rows, and the rows of {data} {why}."
+        return [*found, _problem("eval_rules", "evaluation.no_prompts", text, "Leave the rules of evaluations empty.")]
+    return found + _reference_problems(settings.eval_rules, data, ("eval_rules",))
+
+
+def rule_problems(rules: Sequence[RuleSettings], loc: tuple[str, ...]) -> list[Problem]:
     """Functions must be on the operator's list."""
     found = []
-    for n, rule in enumerate(settings.rules):
+    for n, rule in enumerate(rules):
         if module := getattr(rule, "module", ""):
             try:
                 reward_modules.find(module)
             except ConfigError as error:
-                found.append(Problem(("rules", n), error.code, error.message, error.hint))
+                found.append(Problem((*loc, n), error.code, error.message, error.hint))
     return found
+
+
+def _reference_problems(rules: Sequence[RuleSettings], data: DatasetVersion, loc: tuple[str, ...]) -> list[Problem]:
+    """Rules that compare need a reference answer in every row."""
+    family = FORMATS[data.data_format].family if data.data_format in FORMATS else "sft"
+    answers = data.report.get("answers")
+    known = answers if isinstance(answers, dict) else {}
+    lacks = family == "kto" or (family == "prompts" and known.get("answered", 0) < known.get("prompts", 0))
+    if not lacks or not any(rule.needs_reference for rule in rules):
+        return []
+    text = f"Not every row of {data} has a reference answer, and the rule exact_answer compares with one."
+    return [Problem(loc, "rule.no_reference", text, "Leave the rule out, or choose another data set.")]
 
 
 def _rows(settings: EvaluateSettings, data: DatasetVersion, *, needs_answers: bool) -> list[Problem]:
@@ -119,13 +148,7 @@ def _rows(settings: EvaluateSettings, data: DatasetVersion, *, needs_answers: bo
     if family == "prompts" and not settings.rows:
         text = f"The rows of {data} hold no answers to read, and none is to be written."
         return [_problem("rows", "evaluation.nothing", text, "Let rows be answered.")]
-    answers = data.report.get("answers")
-    known = answers if isinstance(answers, dict) else {}
-    lacks = family == "kto" or (family == "prompts" and known.get("answered", 0) < known.get("prompts", 0))
-    if lacks and any(rule.needs_reference for rule in settings.rules):
-        text = f"Not every row of {data} has a reference answer, and the rule exact_answer compares with one."
-        return [_problem("rules", "rule.no_reference", text, "Leave the rule out, or choose another data set.")]
-    return []
+    return _reference_problems(settings.rules, data, ("rules",))
 
 
 def _problem(loc: str, code: str, message: str, hint: str) -> Problem:

@@ -111,8 +111,9 @@ def evaluations(root: Path) -> dict[int, set[str]]:
 def test_evaluates_before_between_and_after(tiny_llama: Path, data: Path, tmp_path: Path) -> None:
     config = runs.request(tiny_llama, data, iters=5, steps_per_eval=2, sample_tokens=3, grad_checkpoint=True)
     assert runs.run(tmp_path / "run", config) == Exit.FINISHED
-    both = {"val_loss", "test_loss"}
-    assert evaluations(tmp_path / "run") == {0: both, 2: {"val_loss"}, 4: {"val_loss"}, 5: both}
+    valid = {"val_loss", "val_perplexity"}
+    both = {*valid, "test_loss"}
+    assert evaluations(tmp_path / "run") == {0: both, 2: valid, 4: valid, 5: both}
     samples = [(e.fields["step"], e.fields["index"]) for e in runs.events(tmp_path / "run") if e.event == "sample"]
     assert samples == [(step, i) for step in (0, 2, 4, 5) for i in range(2)]
     result = runs.last(tmp_path / "run").fields["result"]

@@ -139,3 +139,19 @@ def test_data_must_hold_what_is_measured(trained, data_format, report, settings,
 def test_a_reward_model_needs_answers(user, trained) -> None:
     judge = reward(trained)
     assert codes(user, **asked(trained, settings={"rows": 0}, reward_version_id=judge.pk)) == ["evaluation.no_answers"]
+
+
+@pytest.mark.parametrize(
+    ("data_format", "rows", "rules", "code"),
+    [
+        ("chat", 5, ["python_function module=mine.py"], "rule.module_not_listed"),
+        ("chat", 0, ["length"], "evaluation.no_prompts"),
+        ("text", 5, ["length"], "evaluation.no_prompts"),
+    ],
+)
+def test_rules_at_the_evaluations_of_a_training_are_checked(trained, data_format, rows, rules, code) -> None:
+    DatasetVersion.objects.update(data_format=data_format, rows_valid=rows)
+    with pytest.raises(Invalid) as caught:
+        services.create_training(make_user("bob", Role.EDITOR), **asked(trained, settings={"eval_rules": rules}))
+    assert [problem.code for problem in caught.value.problems] == [code]
+    assert caught.value.problems[0].loc[0] == "eval_rules"

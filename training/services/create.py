@@ -9,7 +9,7 @@ from mlxplatform.core.access import Role, require
 from mlxplatform.core.errors import Invalid
 from mlxplatform.core.models import AuditEvent
 from registry.models import ModelVersion
-from training import memory_plans, uploads, validation
+from training import evaluable, memory_plans, uploads, validation
 from training.engine.config import TrainSettings, check
 from training.engine.errors import ConfigError, Problem
 from training.engine.imports import ImportDatasetConfig, ImportModelConfig
@@ -87,7 +87,7 @@ def _looked_at(
     model = find(ModelVersion, user, model_version_id)
     data = find(DatasetVersion, user, dataset_version_id)
     problems += validation.model_problems(model, checked or settings) + validation.data_problems(data, checked)
-    problems += validation.rank_problems(checked) if checked else []
+    problems += validation.rank_problems(checked) + evaluable.of_training(checked, data) if checked else []
     return checked, model, data, problems
 
 
