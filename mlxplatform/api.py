@@ -14,6 +14,7 @@ from mlxplatform.api_auth import Bearer, Session
 from registry.api import router as models_router
 from training.api import router as jobs_router
 from training.api import train_router
+from training.autoconfig_api import router as autoconfig_router
 from training.catalog_api import router as catalog_router
 from training.data_api import router as data_router
 from training.evaluation_api import router as evaluations_router
@@ -37,6 +38,7 @@ api.add_router("/models", import_router)
 api.add_router("/datasets", data_router)
 api.add_router("/evaluations", evaluations_router)
 api.add_router("/catalog", catalog_router)
+api.add_router("/auto-config", autoconfig_router)
 api.add_router("/tokens", roof_api.tokens)
 api.add_router("/users", roof_api.users)
 api.add_router("/system", roof_api.system)

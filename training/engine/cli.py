@@ -3,7 +3,7 @@
     python -m training.engine train --config c.json --run-dir d/
     python -m training.engine import-model | import-dataset --config c.json --run-dir d/
     python -m training.engine make-student | generate-dataset --config c.json --run-dir d/
-    python -m training.engine validate-data | tokens | memory --config c.json
+    python -m training.engine validate-data | tokens | memory | fit | machine --config c.json
 
 Commands with a run folder write a journal and may take hours; the others answer at once on stdout.
 """

@@ -162,3 +162,16 @@ class MemoryConfig(_Base):
     schema_version: Literal[1] = Field(1, alias="schema")
     training: dict[str, Any] = Field(description="The whole config.json of the training.")
     measure: bool = Field(False, description="Compute one update on the largest micro-batch, and say what it took.")
+
+
+class FitConfig(_Base):
+    """``config.json`` of ``python -m training.engine fit``: which of several trainings fits into memory first."""
+
+    schema_version: Literal[1] = Field(1, alias="schema")
+    trainings: list[dict[str, Any]] = Field(description="Whole config.json files, the dearest first.", max_length=64)
+
+
+class MachineConfig(_Base):
+    """``config.json`` of ``python -m training.engine machine``: what this machine computes on."""
+
+    schema_version: Literal[1] = Field(1, alias="schema")

@@ -14,6 +14,7 @@ from mlx import nn
 from mlx.utils import tree_flatten
 
 from training.engine import adapters, heads, losses, memory_plan, optim, segments
+from training.engine.answering import ROOM
 from training.engine.catalog.adapters import Dora
 from training.engine.config import TrainConfig
 from training.engine.device import Device
@@ -92,7 +93,11 @@ def work_of_rows(lengths: Iterable[int], config: TrainConfig, layout: str, ranks
 
 
 def sample_tokens(config: TrainConfig) -> int:
-    """Tokens of all sample prompts and answers together, at most."""
+    """Tokens of all sample prompts and answers together, or of a rollout's answers, at most."""
+    rollout: Any = config.method
+    if rollout.online:
+        rows = rollout.rollout_batch * getattr(rollout, "num_generations", 1)
+        return min(ROOM, rows * (config.max_seq_length + rollout.max_completion_length))
     prompts = 3 if config.sample_prompts is None else len(config.sample_prompts)
     return prompts * min(config.max_seq_length, 4 * config.sample_tokens) if config.sample_tokens else 0
 

@@ -35,7 +35,7 @@ def run(config: MemoryConfig, _say: Reporter) -> dict[str, Any]:
     training = check(TrainConfig, config.training)
     machine = device.set_up(training.seed, training.kernel_cache)
     rows = longest_rows(training)
-    lengths = batches.sequence_lengths(rows)
+    lengths = lengths_of(training, rows)
     plan = plan_of(training, machine, lengths)
     answer = {**plan.as_dict(), "backend": machine.backend, "rows": lengths[:3]}
     answer["suggestions"] = list(suggestions(training, machine, lengths, plan))
@@ -65,6 +65,12 @@ def plan_of(config: TrainConfig, machine: Device, lengths: list[int]) -> Plan:
         on_host=machine.backend != "cuda",
         calibration=read_calibration(config.kernel_cache, kind),
     )
+
+
+def lengths_of(config: TrainConfig, rows: list[Example]) -> list[int]:
+    """Tokens of the sequences of ``rows`` as they are trained: prompts together with the longest answer."""
+    grows = METHODS[config.method.name].load()(config.method).grows
+    return [length + grows for length in batches.sequence_lengths(rows)]
 
 
 def longest_rows(config: TrainConfig) -> list[Example]:

@@ -4,6 +4,7 @@ Each checks the role, reports all problems at once, writes in one short transact
 event and its audit row, and sends its signal after commit.
 """
 
+from training.services.autoconfig import configure
 from training.services.change import change, delete, rename, restore, set_notes, set_priority
 from training.services.control import request_kill, request_pause, request_stop, resume
 from training.services.create import (
@@ -21,6 +22,7 @@ __all__ = [
     "change",
     "checked_training",
     "clone_settings",
+    "configure",
     "create_dataset_import",
     "create_evaluation",
     "create_generated_dataset",

@@ -6,7 +6,14 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel
 
-from training.engine.imports import ExportPeftConfig, MemoryConfig, TokensConfig, ValidateConfig
+from training.engine.imports import (
+    ExportPeftConfig,
+    FitConfig,
+    MachineConfig,
+    MemoryConfig,
+    TokensConfig,
+    ValidateConfig,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,5 +34,7 @@ QUESTIONS = {
         Question("tokens", TokensConfig, "Show what of a data set is trained", "training.engine.token_view:run"),
         Question("export-peft", ExportPeftConfig, "Write an adapter in PEFT's form", "training.engine.peft:export"),
         Question("memory", MemoryConfig, "Plan the memory of a training", "training.engine.memory_question:run"),
+        Question("fit", FitConfig, "Find the first training that fits", "training.engine.fitting:run"),
+        Question("machine", MachineConfig, "Say what this machine computes on", "training.engine.fitting:machine"),
     )
 }
