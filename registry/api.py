@@ -1,4 +1,4 @@
-"""Models over the API: look at them. Their import is a job, in the training room."""
+"""Models over the API: look at them, point aliases. Their import is a job, in the training room."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from typing import Any
 from uuid import UUID
 
 from django.http import HttpRequest
-from ninja import Query, Router
+from ninja import Query, Router, Status
 
+from mlxplatform.core.access import Role, require
 from mlxplatform.core.errors import NotFound
 from mlxplatform.core.paging import page
-from registry.models import ModelVersion, RegisteredModel
-from registry.schemas import ModelOut, ModelPage, VersionFull, VersionPage
+from registry import aliases
+from registry.models import Alias, ModelVersion, RegisteredModel
+from registry.schemas import AliasIn, AliasOut, ModelOut, ModelPage, MovePage, VersionFull, VersionPage
 
 router = Router(tags=["models"])
 
@@ -49,3 +51,34 @@ def get_version(request: HttpRequest, version_id: UUID) -> Any:
     if row is None:
         raise NotFound("model.unknown", "There is no such version of a model.", "See /api/v1/models.")
     return row
+
+
+@router.put("/{uuid:model_id}/aliases/{name}", response=AliasOut, operation_id="set_alias")
+def set_alias(request: HttpRequest, model_id: UUID, name: str, body: AliasIn) -> Any:
+    """Point an alias at a version of the model, wherever it pointed before."""
+    require(request.user, Role.EDITOR)
+    model = model_of(request, model_id)
+    version = model.versions.filter(n=body.version).first()
+    if version is None:
+        raise NotFound("model.unknown", f"{model} has no version {body.version}.", "See the list of its versions.")
+    return aliases.set_alias(request.user, version, name)
+
+
+@router.delete("/{uuid:model_id}/aliases/{name}", response={204: None}, operation_id="remove_alias")
+def remove_alias(request: HttpRequest, model_id: UUID, name: str) -> Any:
+    """Take an alias away."""
+    require(request.user, Role.EDITOR)
+    row = Alias.objects.filter(model=model_of(request, model_id), name=name).select_related("version").first()
+    if row is None:
+        raise NotFound("alias.unknown", f"The model has no alias '{name[:40]}'.", "See the model.")
+    aliases.remove_alias(request.user, row)
+    return Status(204, None)
+
+
+@router.get("/{uuid:model_id}/alias-moves", response=MovePage, operation_id="list_alias_moves")
+def list_alias_moves(
+    request: HttpRequest, model_id: UUID, alias: str = "", cursor: str = "", limit: int = Query(50, ge=1, le=200)
+) -> Any:
+    """Every move of the model's aliases, or of one, the newest first."""
+    found = page(aliases.rows(model_of(request, model_id), alias), "-pk", cursor, limit)
+    return {**found, "items": [aliases.as_move(row) for row in found["items"]]}

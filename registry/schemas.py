@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from ninja import Schema
+from pydantic import ConfigDict, Field
 
 
 class VersionOut(Schema):
@@ -64,3 +65,40 @@ class ModelOut(ModelRow):
     @staticmethod
     def resolve_aliases(row: Any) -> dict[str, int]:
         return dict(row.aliases.values_list("name", "version__n"))
+
+
+class AliasIn(Schema):
+    """Where an alias shall point: the number of a version."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    version: int = Field(ge=1)
+
+
+class AliasOut(Schema):
+    """Where an alias points."""
+
+    name: str
+    version: int
+    version_id: UUID
+    moved_at: datetime
+
+    @staticmethod
+    def resolve_version(row: Any) -> int:
+        return int(row.version.n)
+
+
+class MoveOut(Schema):
+    """One move of an alias, between version numbers; None is nowhere."""
+
+    id: int
+    at: datetime
+    actor: str
+    alias: str
+    before: int | None
+    after: int | None
+
+
+class MovePage(Schema):
+    items: list[MoveOut]
+    next: str | None

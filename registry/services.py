@@ -1,4 +1,4 @@
-"""What can be done with registered models: register a finished folder, rename, put into the trash, point aliases.
+"""What can be done with registered models: register a finished folder, rename, put into the trash.
 
 The registry starts nothing and moves no files; it is handed a folder below the data folder's ``models/``.
 """
@@ -20,9 +20,8 @@ from django.utils import timezone
 from mlxplatform.core.access import Role, require
 from mlxplatform.core.errors import Conflict, Invalid
 from mlxplatform.core.models import AuditEvent
-from registry.models import Alias, ModelVersion, RegisteredModel
+from registry.models import ModelVersion, RegisteredModel
 
-ALIAS = re.compile(r"^[a-z][a-z0-9-]{0,39}$")
 BLOCK = 1 << 20  # bytes
 
 
@@ -127,29 +126,6 @@ def restore(user: Any, model: RegisteredModel) -> None:
     """Take the model out of the trash."""
     require(user, Role.EDITOR)
     _trash(user, model, "model.restore", None)
-
-
-def set_alias(user: Any, version: ModelVersion, name: str) -> Alias:
-    """Point the alias ``name`` of the version's model at ``version``, wherever it pointed before."""
-    require(user, Role.EDITOR)
-    if not ALIAS.match(name):
-        raise Invalid("alias.name", f"'{name[:60]}' is no alias.", "Use small letters, digits and hyphens, at most 40.")
-    with transaction.atomic():
-        before = Alias.objects.filter(model=version.model, name=name).first()
-        row, _ = Alias.objects.update_or_create(
-            model=version.model, name=name, defaults={"version": version, "moved_at": timezone.now()}
-        )
-        was = before.version.n if before else None
-        AuditEvent.write(user, "alias.set", f"model {version.model_id}", alias=name, before=was, after=version.n)
-    return row
-
-
-def remove_alias(user: Any, alias: Alias) -> None:
-    """Take an alias away."""
-    require(user, Role.EDITOR)
-    with transaction.atomic():
-        AuditEvent.write(user, "alias.remove", f"model {alias.model_id}", alias=alias.name, before=alias.version.n)
-        alias.delete()
 
 
 def _trash(user: Any, model: RegisteredModel, action: str, at: Any) -> None:

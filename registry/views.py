@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from django.core.paginator import Paginator
@@ -16,10 +17,11 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from mlxplatform.core.access import Role, allows, require
 from mlxplatform.core.errors import Conflict, Invalid, NotFound
-from registry import services
+from registry import aliases, services
 from registry.forms import ModelForm
-from registry.models import ModelVersion, RegisteredModel
+from registry.models import Alias, ModelVersion, RegisteredModel
 
+MOVES = 20  # of aliases that a page shows
 PER_PAGE = 50
 #: What the list can be sorted by: word in the address → column.
 SORTS = {"name": "model__name", "new": "-created_at", "size": "-bytes"}
@@ -139,6 +141,38 @@ def restore(request: HttpRequest, model_id: Any) -> HttpResponse:
     return redirect("model", model_id)
 
 
+@require_POST
+def alias_set(request: HttpRequest, model_id: Any) -> HttpResponse:
+    """Point the alias ``name`` at version number ``version``."""
+    model = find_model(request.user, model_id)
+    number = request.POST.get("version", "")
+    version = model.versions.filter(n=int(number)).first() if number.isdecimal() and len(number) < 10 else None
+    if version is None:
+        raise NotFound("model.unknown", f"{model} has no version '{number[:10]}'.", "Choose one of its versions.")
+    aliases.set_alias(request.user, version, request.POST.get("name", "").strip())
+    return redirect("model", model.pk)
+
+
+@require_POST
+def alias_remove(request: HttpRequest, model_id: Any, name: str) -> HttpResponse:
+    """Take the alias away."""
+    row = Alias.objects.filter(model=find_model(request.user, model_id), name=name).select_related("version").first()
+    if row is None:
+        raise NotFound("alias.unknown", f"The model has no alias '{name[:40]}'.", "Reload the page.")
+    aliases.remove_alias(request.user, row)
+    return redirect("model", model_id)
+
+
+@require_POST
+def alias_back(request: HttpRequest, model_id: Any, name: str) -> HttpResponse:
+    """Undo the alias's last move, which the page has named."""
+    move = request.POST.get("move", "")
+    aliases.move_back(
+        request.user, find_model(request.user, model_id), name, int(move) if move.isdecimal() and len(move) < 19 else 0
+    )
+    return redirect("model", model_id)
+
+
 @require_safe
 def version_page(request: HttpRequest, version_id: Any) -> HttpResponse:
     """One version: facts, files with hashes, lineage, how to load it."""
@@ -154,6 +188,10 @@ def version_page(request: HttpRequest, version_id: Any) -> HttpResponse:
         "missing": [row.name for row in files if row.bytes is None],
         "derived": version.derived.filter(model__deleted_at=None).select_related("model").order_by("-created_at")[:20],
         "newest": version.model.versions.aggregate(n=Max("n"))["n"],
+        "aliases": list(version.aliases.values_list("name", flat=True)),
+        "usual": _offered(version),
+        "evaluate_url": _url("evaluation_new", f"?model={version.pk}") if version.is_trainable else "",
+        "evaluations_url": _url("model_evaluations", "", version.pk),
         "snippet": load_snippet(version),
         "may_edit": allows(request.user, Role.EDITOR),
         "train_url": _url("job_new", f"?model={version.pk}") if version.is_trainable else "",
@@ -237,15 +275,35 @@ def source_words(source: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _model_context(request: HttpRequest, model: RegisteredModel, form: ModelForm) -> dict[str, Any]:
     versions = list(model.versions.select_related("base__model").order_by(F("n").desc()))
-    aliases: dict[Any, list[str]] = {}
-    for alias in model.aliases.all():
-        aliases.setdefault(alias.version_id, []).append(alias.name)
+    pointing = list(model.aliases.select_related("version"))
+    tags: dict[Any, list[str]] = {}
+    for alias in pointing:
+        tags.setdefault(alias.version_id, []).append(alias.name)
+    history = list(islice(aliases.moves(model), MOVES))
     return {
         "model": model,
         "form": form,
-        "rows": [(version, best_figure(version), aliases.get(version.pk, [])) for version in versions],
+        "rows": [(version, best_figure(version), tags.get(version.pk, [])) for version in versions],
+        "aliases": [(alias, next(iter(aliases.moves(model, alias.name)), None)) for alias in pointing],
+        "gone": _gone(history, {alias.name for alias in pointing}),
+        "moves": history,
+        "names": sorted({*aliases.USUAL, *(alias.name for alias in pointing)}),
         "may_edit": allows(request.user, Role.EDITOR),
     }
+
+
+def _gone(history: list[aliases.Move], there: set[str]) -> list[aliases.Move]:
+    """The removals that can be undone: of aliases that point nowhere now, each one's last move."""
+    last: dict[str, aliases.Move] = {}
+    for move in history:
+        last.setdefault(move.alias, move)
+    return [move for name, move in last.items() if name not in there and move.before is not None]
+
+
+def _offered(version: ModelVersion) -> list[tuple[str, ModelVersion | None]]:
+    """The usual aliases that this version has not, with where each points now."""
+    there = {alias.name: alias.version for alias in version.model.aliases.select_related("version__model")}
+    return [(name, there.get(name)) for name in aliases.USUAL if there.get(name) != version]
 
 
 def _initial(model: RegisteredModel) -> dict[str, str]:

@@ -7,9 +7,8 @@ import pytest
 from django.conf import settings
 
 from mlxplatform.core.access import Role, make_user
-from mlxplatform.core.errors import Forbidden, Invalid
 from registry import services
-from registry.models import Alias, ModelVersion
+from registry.models import ModelVersion
 from registry.services import Found
 
 pytestmark = pytest.mark.django_db
@@ -56,26 +55,3 @@ def test_the_same_version_twice_is_one():
 def test_a_model_in_the_trash_gets_no_new_version(editor):
     services.delete(editor, register().model)
     assert register().model.name == "m 2"
-
-
-def test_an_alias_moves(editor):
-    first, second = register(), register()
-    services.set_alias(editor, first, "champion")
-    services.set_alias(editor, second, "champion")
-    assert Alias.objects.get().version == second
-
-
-@pytest.mark.parametrize("name", ["", "Upper", "a b", "-x", "a" * 41])
-def test_a_strange_alias_is_refused(editor, name):
-    with pytest.raises(Invalid):
-        services.set_alias(editor, register(), name)
-
-
-def test_an_alias_is_removed(editor):
-    services.remove_alias(editor, services.set_alias(editor, register(), "x"))
-    assert not Alias.objects.exists()
-
-
-def test_a_viewer_points_nothing():
-    with pytest.raises(Forbidden):
-        services.set_alias(make_user("v", Role.VIEWER), register(), "champion")
