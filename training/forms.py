@@ -1,34 +1,31 @@
-"""The form of a new training, drawn by walking the schema of ``TrainSettings`` and the engine's catalog.
+"""The form of a new training: texts in, settings or problems out.
 
-No field is written by hand: a new setting or catalog row appears here by itself, with its words, unit,
-limits and disclosure level. The browser posts text under dotted names (``optimizer.betas.0``); pydantic
-turns it into values, so that form, API and command line share every rule and every sentence.
+pydantic turns the texts into values, so that form, API and command line share every rule and every sentence.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any
 
-from training.engine.catalog.adapters import ADAPTERS
+from training.engine.catalog.method_settings import MethodSettings
 from training.engine.catalog.methods import METHODS
-from training.engine.catalog.optimizers import OPTIMIZERS
-from training.engine.catalog.rows import Catalog
-from training.engine.catalog.schedules import SCHEDULES
 from training.engine.config import TrainSettings, check
 from training.engine.errors import ConfigError, Problem
+from training.form_fields import (
+    BLOCKS,
+    BY_EFFORT,
+    Block,
+    Control,
+    FormField,
+    all_fields,
+    as_text,
+    belongs,
+    flatten,
+    same,
+)
 
-#: Settings that are one row of a catalog; each is drawn as a choice that brings its own fields.
-BLOCKS: dict[str, Catalog] = {
-    "method": METHODS,
-    "adapter": ADAPTERS,
-    "optimizer": OPTIMIZERS,
-    "lr_schedule": SCHEDULES,
-}
-#: Settings that "how thorough" decides unless a person does.
-BY_EFFORT = ("epochs", "iters", "patience")
 TASTE_STEPS = 100
 
 
@@ -59,184 +56,6 @@ EFFORTS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Control:
-    """One input of the page. ``kind``: number, text, lines, flag or choice."""
-
-    name: str
-    kind: str
-    default: str = ""
-    low: float | None = None
-    high: float | None = None
-    step: str = "any"
-    choices: tuple[tuple[str, str], ...] = ()
-    required: bool = False
-    value: str = ""
-
-    @property
-    def id(self) -> str:
-        """The element's id: problems link to it."""
-        return "f-" + self.name.replace(".", "-")
-
-    @property
-    def is_on(self) -> bool:
-        """Whether a flag is set."""
-        return self.value in {"on", "true", "True", "1"}
-
-
-@dataclass(frozen=True, slots=True)
-class FormField:
-    """A setting with the words beside it; a pair such as betas has two controls."""
-
-    path: str
-    label: str
-    help: str
-    unit: str
-    level: str
-    controls: tuple[Control, ...]
-    problems: tuple[Problem, ...] = ()
-    placeholder: str = ""
-
-    @property
-    def id(self) -> str:
-        return self.controls[0].id
-
-    @property
-    def changed(self) -> bool:
-        """Whether a value other than the default stands in it."""
-        return any(not _same(control.value, control.default) for control in self.controls)
-
-    @property
-    def sentences(self) -> list[str]:
-        """What is wrong with it, for beside the control, which names it already."""
-        return [f"{sentence(problem)} {problem.hint}".strip() for problem in self.problems]
-
-    @property
-    def words(self) -> str:
-        """What the search box looks through."""
-        return f"{self.label} {self.path} {self.help}".lower()
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """A choice among the rows of a catalog, and the fields of the chosen row."""
-
-    path: str
-    label: str
-    chosen: str
-    catalog: Catalog
-    fields: tuple[FormField, ...]
-    problems: tuple[Problem, ...] = ()
-
-    @property
-    def summary(self) -> str:
-        """What the chosen row is."""
-        return self.catalog[self.chosen].summary if self.chosen in self.catalog else ""
-
-    @property
-    def changed(self) -> bool:
-        return self.chosen != self.catalog.names[0]
-
-
-def fields_of(model: Any, prefix: str = "") -> Iterator[FormField]:
-    """The fields of a pydantic model, in the order of its definition, without ``name`` and catalog blocks."""
-    for name, schema in model.model_json_schema()["properties"].items():
-        if name == "name" or (not prefix and name in BLOCKS):
-            continue
-        path = f"{prefix}{name}"
-        controls = tuple(_controls(path, schema))
-        yield FormField(
-            path,
-            schema["title"],
-            schema.get("description", ""),
-            schema.get("unit", ""),
-            schema.get("level", "expert"),
-            controls,
-        )
-
-
-def _controls(path: str, schema: Mapping[str, Any]) -> Iterator[Control]:
-    default = schema.get("default")
-    if "anyOf" in schema:  # a value or nothing
-        schema = {**schema, **next(part for part in schema["anyOf"] if part.get("type") != "null")}
-    if schema.get("prefixItems"):
-        for i, part in enumerate(schema["prefixItems"]):
-            yield _control(f"{path}.{i}", part, default[i] if default else None)
-    else:
-        yield _control(path, schema, default)
-
-
-def _control(name: str, schema: Mapping[str, Any], default: Any) -> Control:
-    text = "" if name in BY_EFFORT else as_text(default)
-    if "enum" in schema:
-        return Control(name, "choice", text, choices=tuple((word, word) for word in schema["enum"]), value=text)
-    kind = schema["type"]
-    if kind == "boolean":
-        return Control(name, "flag", text, value=text)
-    if kind in {"array", "object"}:
-        return Control(name, "lines", text, value=text)
-    if kind in {"integer", "number"}:
-        low = schema.get("minimum", schema.get("exclusiveMinimum"))
-        high = schema.get("maximum", schema.get("exclusiveMaximum"))
-        return Control(name, "number", text, low, high, "1" if kind == "integer" else "any", value=text)
-    if kind == "string":
-        return Control(name, "text", text, value=text)
-    raise TypeError(f"the form has no control for {name}: {schema}")
-
-
-def as_text(value: Any) -> str:
-    """A setting's value as it stands in an input; nothing for None."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    if isinstance(value, float):
-        return f"{value:.10g}"
-    if isinstance(value, list | tuple):
-        return "\n".join(map(str, value))
-    if isinstance(value, Mapping):
-        return "\n".join(f"{key}={as_text(part)}" for key, part in value.items())
-    return str(value)
-
-
-def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Settings as the texts of the form's controls: ``{"optimizer": "adamw", "optimizer.eps": "1e-08"}``."""
-    texts: dict[str, str] = {}
-    for key, value in settings.items():
-        if key in BLOCKS and isinstance(value, Mapping):
-            texts[key] = str(value.get("name", ""))
-            texts |= flatten({k: v for k, v in value.items() if k != "name"}, f"{key}.")
-        elif prefix + key in _pairs() and isinstance(value, list | tuple):  # eps is a pair of one optimizer only
-            texts |= {f"{prefix}{key}.{i}": as_text(part) for i, part in enumerate(value)}
-        else:
-            texts[prefix + key] = as_text(value)
-    return texts
-
-
-@lru_cache(maxsize=1)
-def _all_fields() -> dict[str, tuple[FormField, ...]]:
-    """Every field there is, by block and row; the settings outside the blocks under the empty name."""
-    table = {"": tuple(fields_of(TrainSettings))}
-    for path, catalog in BLOCKS.items():
-        for row in catalog:
-            table[f"{path}={row.name}"] = tuple(fields_of(row.settings, f"{path}."))
-    return table
-
-
-@lru_cache(maxsize=1)
-def _pairs() -> frozenset[str]:
-    return frozenset(f.path for fields in _all_fields().values() for f in fields if len(f.controls) > 1)
-
-
-def _same(left: str, right: str) -> bool:
-    if left == right:
-        return True
-    try:
-        return float(left) == float(right)
-    except ValueError:
-        return left.split() == right.split() and "\n" in left + right
-
-
 class SettingsForm:
     """The settings part of the form: texts in, checked settings or problems out.
 
@@ -249,6 +68,9 @@ class SettingsForm:
         self.rows = rows
         self.problems: list[Problem] = []
         self.settings: TrainSettings | None = None
+        for path in BLOCKS:
+            if self.texts.get(f"{path}.was", self._chosen(path)) != self._chosen(path):
+                self.switch(path)
 
     @property
     def effort(self) -> Effort:
@@ -260,17 +82,19 @@ class SettingsForm:
         raw: dict[str, Any] = {}
         for path in BLOCKS:
             raw[path] = {"name": self._chosen(path)}
-            for field in _all_fields().get(f"{path}={self._chosen(path)}", ()):
+            for field in all_fields().get(f"{path}={self._chosen(path)}", ()):
                 self._put(raw[path], field, field.path.removeprefix(f"{path}."))
-        for field in _all_fields()[""]:
+        for field in all_fields()[""]:
             self._put(raw, field, field.path)
         return self._with_effort(raw)
 
     def _put(self, raw: dict[str, Any], field: FormField, key: str) -> None:
         texts = [self.texts.get(control.name, control.default).strip() for control in field.controls]
-        if not any(texts) or all(_same(t, c.default) for t, c in zip(texts, field.controls, strict=True)):
+        if not any(texts) and field.controls[0].may_be_emptied:
+            raw[key] = []
+        elif not any(texts) or all(same(t, c.default) for t, c in zip(texts, field.controls, strict=True)):
             return
-        if len(field.controls) > 1:
+        elif len(field.controls) > 1:
             raw[key] = texts
         elif field.controls[0].kind == "lines":
             raw[key] = [line for line in (part.strip() for part in texts[0].split("\n")) if line]
@@ -308,48 +132,58 @@ class SettingsForm:
     def block(self, path: str) -> Block:
         """One catalog choice."""
         title = TrainSettings.model_fields[path].title or path
-        fields = _all_fields().get(f"{path}={self._chosen(path)}", ())
+        fields = all_fields().get(f"{path}={self._chosen(path)}", ())
         own = tuple(p for p in self.problems if p.loc in {(path,), (path, "name")})
-        return Block(path, title, self._chosen(path), BLOCKS[path], tuple(self._filled(fields)), own)
+        away = {f"kept.{row.name}.{path}." for row in BLOCKS[path] if row.name != self._chosen(path)}
+        kept = tuple((key, text) for key, text in self.texts.items() if key.startswith(tuple(away)))
+        return Block(path, title, self._chosen(path), BLOCKS[path], tuple(self._filled(fields)), own, kept)
 
-    def forget_defaults(self, path: str) -> None:
-        """Drop the texts that only stand there as defaults of the row that was chosen before this one."""
-        before = self.texts.get(f"{path}.was", "")
-        for field in _all_fields().get(f"{path}={before}", ()):
-            for control in field.controls:
-                if _same(self.texts.get(control.name, ""), control.default):
-                    self.texts.pop(control.name, None)
+    def switch(self, path: str) -> None:
+        """Go over from the row that was drawn to the one that is chosen now, and lose nothing that was typed.
+
+        What was typed for the old row is kept under ``kept.<row>.<name>`` and stands there again when the row comes
+        back; defaults are not. Fields that both rows have carry their text over, except between methods, where
+        the same word means something else.
+        """
+        before, now = self.texts.get(f"{path}.was", ""), self._chosen(path)
+        for control in _controls_of(path, before):
+            text = self.texts.pop(control.name, control.default)
+            if same(text, control.default) or not (text or control.may_be_emptied):
+                self.texts.pop(f"kept.{before}.{control.name}", None)
+            else:
+                self.texts[f"kept.{before}.{control.name}"] = text
+        for control in _controls_of(path, now):
+            text = self.texts.get(f"kept.{now}.{control.name}")
+            if text is None and path != "method":
+                text = self.texts.get(f"kept.{before}.{control.name}")
+            if text is not None and control.takes(text):
+                self.texts[control.name] = text
+        self.texts[f"{path}.was"] = now
+
+    def method(self) -> MethodSettings | None:
+        """The method's settings, if they are right: they say which further models are needed."""
+        name = self._chosen("method")
+        try:
+            kind: Any = METHODS[name].settings if name in METHODS else None
+            return check(kind, self.raw()["method"]) if kind else None
+        except ConfigError:
+            return None
 
     def fields(self, level: str = "") -> list[FormField]:
         """The settings outside the blocks, of one disclosure level or all."""
-        return [f for f in self._filled(_all_fields()[""]) if not level or f.level == level]
+        return [f for f in self._filled(all_fields()[""]) if not level or f.level == level]
 
     def _filled(self, fields: Iterable[FormField]) -> Iterator[FormField]:
         preset = self.effort.settings(self._updates_per_epoch(self.texts))
         for field in fields:
             controls = tuple(replace(c, value=self.texts.get(c.name, c.default)) for c in field.controls)
-            mine = tuple(p for p in self.problems if _belongs(p, field.path))
+            mine = tuple(p for p in self.problems if belongs(p, field.path))
             hint = f"{as_text(preset.get(field.path)) or '–'} ({self.effort.label})" if field.path in BY_EFFORT else ""
             yield replace(field, controls=controls, problems=mine, placeholder=hint or "automatic")
 
 
-def sentence(problem: Problem) -> str:
-    """A problem's message without the path that it begins with."""
-    text = problem.message.removeprefix(".".join(map(str, problem.loc)) + ": ")
-    return text[:1].upper() + text[1:]
-
-
-def label_of(path: str) -> str:
-    """The label of the setting (or the catalog choice) at a dotted path; the path itself if there is none."""
-    if path in BLOCKS:
-        return TrainSettings.model_fields[path].title or path
-    fields = (f for group in _all_fields().values() for f in group if path == f.path or path.startswith(f.path + "."))
-    return next((f.label for f in fields), path)
-
-
-def _belongs(problem: Problem, path: str) -> bool:
-    loc = ".".join(map(str, problem.loc))
-    return loc == path or loc.startswith(path + ".")
+def _controls_of(path: str, row: str) -> Iterator[Control]:
+    return (control for field in all_fields().get(f"{path}={row}", ()) for control in field.controls)
 
 
 def effort_of(settings: Mapping[str, Any], rows: int | None) -> str:

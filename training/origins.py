@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from training.engine.config import TrainSettings
-from training.forms import BLOCKS, BY_EFFORT, EFFORTS, effort_of, fields_of
+from training.form_fields import BLOCKS, BY_EFFORT, fields_of
+from training.forms import EFFORTS, effort_of
 from training.models import Job
 from training.plan import flat, shown
 

@@ -13,6 +13,7 @@ urlpatterns = [
     path("jobs/new/", new_job.new_job, name="job_new"),
     path("jobs/new/plan/", new_job.plan_card, name="job_plan"),
     path("jobs/new/memory/", memory.memory_card, name="job_memory"),
+    path("jobs/new/method/", new_job.method, name="job_method"),
     path("jobs/new/block/<str:path>/", new_job.block, name="job_block"),
     path("jobs/<int:number>/", jobs.by_number, name="job_by_number"),
     path("jobs/<uuid:job_id>/", job.job, name="job"),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from training.engine.config import TrainSettings
-from training.forms import BLOCKS, EFFORTS, SettingsForm, fields_of, label_of, prefilled, sentence
+from training.form_fields import BLOCKS, all_fields, fields_of, label_of, sentence
+from training.forms import EFFORTS, SettingsForm, prefilled
 
 ROWS = [(path, row.name) for path, catalog in BLOCKS.items() for row in catalog]
 
@@ -101,13 +102,68 @@ def test_an_earlier_job_of_a_preset_is_recognised_as_that_preset() -> None:
 
 def test_choosing_another_row_keeps_what_was_typed_and_drops_old_defaults() -> None:
     form = SettingsForm({"optimizer": "sgd", "optimizer.was": "adamw", "optimizer.weight_decay": "0.01"})
-    form.forget_defaults("optimizer")
-    assert (
-        settings(optimizer="sgd", **{k: v for k, v in form.texts.items() if "decay" in k}).optimizer.weight_decay == 0
-    )
+    assert form.is_valid()
+    assert form.settings.optimizer.weight_decay == 0
     typed = SettingsForm({"optimizer": "sgd", "optimizer.was": "adamw", "optimizer.weight_decay": "0.2"})
-    typed.forget_defaults("optimizer")
     assert typed.texts["optimizer.weight_decay"] == "0.2"
+
+
+def test_what_was_typed_for_a_method_stands_there_again_when_it_comes_back() -> None:
+    there = SettingsForm({"method": "sft", "method.was": "dpo", "method.beta": "0.3", "method.loss_type": "ipo"})
+    kept = dict(there.block("method").kept)
+    assert kept == {"kept.dpo.method.beta": "0.3", "kept.dpo.method.loss_type": "ipo"}
+    back = SettingsForm({"method": "dpo", "method.was": "sft", **kept})
+    assert back.is_valid()
+    assert (back.settings.method.beta, back.settings.method.loss_type) == (0.3, "ipo")
+    assert back.block("method").kept == ()
+
+
+def test_another_method_has_its_own_beta() -> None:
+    form = SettingsForm({"method": "simpo", "method.was": "dpo", "method.beta": "0.3"})
+    assert form.is_valid()
+    assert form.settings.method.beta == 2.0
+
+
+def test_a_typed_default_is_forgotten_when_the_row_is_left() -> None:
+    kept = {"kept.dpo.method.beta": "0.3"}
+    form = SettingsForm({"method": "sft", "method.was": "dpo", "method.beta": "0.1", **kept})
+    assert form.block("method").kept == ()
+
+
+def test_what_a_control_cannot_show_is_not_carried_over() -> None:
+    form = SettingsForm({"lr_schedule": "step", "lr_schedule.was": "cosine", "lr_schedule.warmup_ratio": "0.9"})
+    assert "lr_schedule.warmup_ratio" not in form.texts
+    assert form.block("lr_schedule").kept == (("kept.cosine.lr_schedule.warmup_ratio", "0.9"),)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "line"),
+    [
+        ("parameter_groups", "*.lora_b lr=4\n\n*.lora_a speed=2", "Line 3, *.lora_a speed=2: "),
+        ("adapter.rank_pattern", "self_attn.q_proj=32\nself_attn.k_proj=0", "Line 2, self_attn.k_proj=0: "),
+    ],
+)
+def test_a_problem_of_a_line_names_it(name: str, text: str, line: str) -> None:
+    form = SettingsForm({name: text})
+    assert not form.is_valid()
+    every = [*form.fields(), *form.block("adapter").fields]
+    (sentence,) = next(f for f in every if f.path == name).sentences
+    assert sentence.startswith(line)
+
+
+def test_an_emptied_box_of_rules_means_no_rule() -> None:
+    emptied = {"method": "grpo", "method.rewards": "", "method.reward_model_weight": "1"}
+    assert settings(**emptied).method.rewards == []
+    there = SettingsForm({**emptied, "method": "sft", "method.was": "grpo"})
+    assert dict(there.block("method").kept)["kept.grpo.method.rewards"] == ""
+
+
+def test_boxes_of_a_grammar_have_an_example_that_is_right() -> None:
+    examples = {f.path: f.example for fields in all_fields().values() for f in fields if f.example}
+    assert {"parameter_groups", "adapter.rank_pattern", "method.rewards"} <= set(examples)
+    for path, example in examples.items():
+        method = {"method": "grpo"} if path.startswith("method.") else {}
+        assert SettingsForm({**method, path: example}).is_valid(), path
 
 
 def test_a_changed_field_is_marked_and_an_equal_number_is_not() -> None:

@@ -127,6 +127,7 @@ class TrainSettings(BaseModel):
         "Parameter groups",
         "Weights with a rate (lr, times the learning rate) or decay of their own, or frozen; one group in a line, such "
         "as *.lora_b lr=4 or model.layers.0.* freeze. The first group that matches a weight decides.",
+        examples=["*.lora_b lr=4 weight_decay=0"],
         max_length=64,
     )
     decay_norms_and_biases: bool = setting(

@@ -51,7 +51,8 @@ def new_dataset(request: HttpRequest) -> HttpResponse:
     """Four sources. A file is looked at first; the hub and the demo set are imported at once."""
     require(request.user, Role.EDITOR)
     source = _source(request, DATA_SOURCES)
-    form: Any = DATA_SOURCES[source](request.POST or None, request.FILES or None)
+    wanted = {"docs_form": request.GET["docs_form"]} if "docs_form" in request.GET else {}
+    form: Any = DATA_SOURCES[source](request.POST or None, request.FILES or None, initial=wanted)
     if request.method == "POST" and form.is_valid():
         try:
             if source == "upload":

@@ -13,8 +13,8 @@ from django.views.decorators.http import require_POST
 from mlxplatform.core.access import Role, require
 from mlxplatform.core.errors import DomainError
 from training import memory_plans
-from training.forms import SettingsForm, flatten
-from training.views.new_job import choices_of, texts_of
+from training.form_fields import flatten
+from training.views.new_job import chosen, texts_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +50,7 @@ def memory_card(request: HttpRequest) -> HttpResponse:
     """What the training that stands in the form would hold in memory."""
     require(request.user, Role.EDITOR)
     texts = texts_of(request)
-    choices = choices_of(request.user, texts)
-    form = SettingsForm(texts, choices.rows)
+    choices, form = chosen(request, texts)
     context: dict[str, Any] = {"answer": None}
     if form.is_valid() and form.settings and choices.model and choices.dataset:
         measure = texts.get("measure") == "on"

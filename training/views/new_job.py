@@ -6,7 +6,6 @@ import json
 import shlex
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
@@ -16,16 +15,21 @@ from django.views.decorators.http import require_POST
 
 from mlxplatform.core.access import Role, require
 from mlxplatform.core.errors import Invalid, NotFound
-from registry.models import ModelVersion
 from training import plan, services, starts, validation
+from training.choices import Choices, choices_of, grouped, method_for, reads
 from training.engine import SCHEMA
+from training.engine.catalog.methods import METHODS
 from training.engine.errors import Problem
-from training.forms import BLOCKS, BY_EFFORT, EFFORTS, SettingsForm, label_of, prefilled, sentence
+from training.form_fields import BLOCKS, BY_EFFORT, label_of, sentence
+from training.forms import EFFORTS, SettingsForm, prefilled
 from training.models import DatasetVersion, Job
 from training.views.series import visible_job
 
 #: Where a problem of a choice is shown; all others stand beside the control of their setting.
 PLACES = {
+    "method": ("choose-method", "Method"),
+    "others.teacher": ("others-teacher", "Teacher"),
+    "others.reward_model": ("others-reward_model", "Reward model"),
     "model_version_id": ("choose-model", "Model"),
     "dataset_version_id": ("choose-data", "Data"),
     "name": ("f-name", "Name"),
@@ -33,39 +37,43 @@ PLACES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Choices:
-    """What can be chosen, and what is."""
-
-    models: list[ModelVersion]
-    data: list[DatasetVersion]
-    model: ModelVersion | None
-    dataset: DatasetVersion | None
-
-    @property
-    def rows(self) -> int | None:
-        """Rows to train on, if a data set is chosen."""
-        return self.dataset.rows_train if self.dataset else None
-
-
 def new_job(request: HttpRequest) -> HttpResponse:
     """``/jobs/new/?from=<job>&model=<version>&data=<version>``; further parameters prefill settings by name."""
     require(request.user, Role.EDITOR)
     if request.method == "POST":
         return _start(request)
-    texts = _prefill(request)
-    choices = choices_of(request.user, texts)
-    return _page(request, texts, choices, SettingsForm(texts, choices.rows))
+    choices, form = chosen(request, _prefill(request))
+    return _page(request, choices, form)
 
 
 @require_POST
 def plan_card(request: HttpRequest) -> HttpResponse:
     """The plan card for what stands in the form now."""
     require(request.user, Role.EDITOR)
+    choices, form = chosen(request, texts_of(request))
+    other_roles = request.POST.get("roles", choices.roles) != choices.roles
+    context = {**_planned(request, choices, form), **_pickers(choices, form), "other_roles": other_roles}
+    return render(request, "training/_plan.html", {**context, "is_swap": True})
+
+
+@require_POST
+def method(request: HttpRequest) -> HttpResponse:
+    """What follows from another method: its settings, the data that it reads, the further models that it needs."""
+    require(request.user, Role.EDITOR)
     texts = texts_of(request)
-    choices = choices_of(request.user, texts)
-    form = SettingsForm(texts, choices.rows)
-    return render(request, "training/_plan.html", {**_planned(request, texts, choices, form), "is_swap": True})
+    texts |= _kept_data(texts)
+    choices, form = chosen(request, texts)
+    context = {**_pickers(choices, form), "method_block": form.block("method"), "choices": choices, "is_swap": True}
+    return render(request, "training/_method.html", context)
+
+
+def _kept_data(texts: Mapping[str, str]) -> dict[str, str]:
+    """The data set that was chosen with the method before, put aside, and the one that goes with this one."""
+    before, now, data = texts.get("method.was", ""), texts.get("method", ""), texts.get("data", "")
+    if before not in METHODS or now not in METHODS or reads(METHODS[before]) == reads(METHODS[now]):
+        return {}
+    back = texts.get(f"kept.data.{now}", "")
+    return {f"kept.data.{before}": data, "data": back or data}
 
 
 @require_POST
@@ -75,15 +83,13 @@ def block(request: HttpRequest, path: str) -> HttpResponse:
     if path not in BLOCKS:
         raise NotFound("catalog.unknown", f"There is no catalog '{path[:40]}'.", "Reload the page.")
     form = SettingsForm(texts_of(request))
-    form.forget_defaults(path)
     return render(request, "training/_block.html", {"block": form.block(path)})
 
 
 def _start(request: HttpRequest) -> HttpResponse:
     """Queue the job, or draw the form again with every problem and all that was typed."""
     texts = texts_of(request)
-    choices = choices_of(request.user, texts)
-    form = SettingsForm(texts, choices.rows)
+    choices, form = chosen(request, texts)
     try:
         job = services.create_training(
             request.user,
@@ -94,24 +100,43 @@ def _start(request: HttpRequest) -> HttpResponse:
             parent=texts.get("parent") or None,
             idempotency_key=texts.get("key", ""),
             force_memory=texts.get("force_memory") == "on",
+            others={one.role: texts.get(f"others.{one.role}", "") for one in choices.others},
         )
     except Invalid as error:
         form.problems = error.problems
-        return _page(request, texts, choices, form, status=422)
+        return _page(request, choices, form, status=422)
     target = reverse("job", args=[job.pk])
     if getattr(request, "htmx", False):
         return HttpResponse(headers={"HX-Redirect": target})
     return redirect(target)
 
 
-def _page(
-    request: HttpRequest, texts: dict[str, str], choices: Choices, form: SettingsForm, status: int = 200
-) -> HttpResponse:
-    blocks = form.blocks()
-    is_adjust = {path: any(f.level == "adjust" for f in form.block(path).fields) for path in BLOCKS}
+def chosen(request: HttpRequest, texts: Mapping[str, str]) -> tuple[Choices, SettingsForm]:
+    """What can be chosen with ``texts``, and the form of the settings among them."""
+    form = SettingsForm(texts)
+    choices = choices_of(request.user, form.texts, form.method())
+    form.rows = choices.rows
+    return choices, form
+
+
+def _pickers(choices: Choices, form: SettingsForm) -> dict[str, Any]:
+    """The further models to choose with what is wrong about them, and choices that other methods made."""
+    wrong = {".".join(map(str, p.loc)): p for p in form.problems}
+    shown = {f"others.{one.role}" for one in choices.others}
+    kept = [(key, text) for key, text in form.texts.items() if key.startswith("others.") and key not in shown]
+    kept += [(key, text) for key, text in form.texts.items() if key.startswith("kept.data.")]
+    return {"pickers": [(one, wrong.get(f"others.{one.role}")) for one in choices.others], "kept_choices": kept}
+
+
+def _page(request: HttpRequest, choices: Choices, form: SettingsForm, status: int = 200) -> HttpResponse:
+    texts = form.texts
+    blocks = [block for block in form.blocks() if block.path != "method"]
+    is_adjust = {block.path: any(f.level == "adjust" for f in block.fields) for block in blocks}
     context = {
-        **_planned(request, texts, choices, form),
-        "choices": choices,
+        **_planned(request, choices, form),
+        **_pickers(choices, form),
+        "groups": grouped(),
+        "method_block": form.block("method"),
         "problems": [_placed(problem) for problem in form.problems],
         "beside": _beside(form.problems),
         "efforts": EFFORTS.values(),
@@ -126,7 +151,7 @@ def _page(
     return render(request, name, context, status=status)
 
 
-def _planned(request: HttpRequest, texts: Mapping[str, str], choices: Choices, form: SettingsForm) -> dict[str, Any]:
+def _planned(request: HttpRequest, choices: Choices, form: SettingsForm) -> dict[str, Any]:
     """What the plan card shows."""
     own_problems = form.problems
     valid = form.is_valid()
@@ -134,6 +159,7 @@ def _planned(request: HttpRequest, texts: Mapping[str, str], choices: Choices, f
     model, data = choices.model, choices.dataset
     made = plan.make(form.settings, model, data, request.user) if form.settings else None
     name = validation.training_name(model, data) if model and data else ""
+    unfit = validation.other_problems(form.settings, dict(choices.chosen_others), model) if form.settings else []
     device = Job.objects.filter(resource=Job.Resource.DEVICE)
     return {
         "form": form,
@@ -144,25 +170,32 @@ def _planned(request: HttpRequest, texts: Mapping[str, str], choices: Choices, f
         "is_valid": valid,
         "auto_name": name,
         "adapter_alpha": getattr(form.settings.adapter, "alpha", None) if form.settings else None,
-        "copies": _copies(request, texts, choices, form),
+        "unfit": [problem for problem in unfit if not problem.code.endswith(".missing")],
+        "copies": _copies(request, choices, form),
     }
 
 
-def _copies(
-    request: HttpRequest, texts: Mapping[str, str], choices: Choices, form: SettingsForm
-) -> list[dict[str, str]]:
+def _copies(request: HttpRequest, choices: Choices, form: SettingsForm) -> list[dict[str, str]]:
     """The request as JSON, as a call of the API, and as a run of the engine alone."""
     if form.settings is None or choices.model is None or choices.dataset is None:
         return []
     asked = form.settings.model_dump(mode="json", exclude_none=True)
-    body = {
+    body: dict[str, Any] = {
         "model_version_id": str(choices.model.pk),
         "dataset_version_id": str(choices.dataset.pk),
         "settings": asked,
     }
-    if texts.get("name"):
-        body["name"] = texts["name"]
-    config = {"schema": SCHEMA, **starts.folders(choices.model), "data": str(choices.dataset.folder), **asked}
+    others = choices.chosen_others
+    if others:
+        body["others"] = {role: str(version.pk) for role, version in others.items()}
+    if form.texts.get("name"):
+        body["name"] = form.texts["name"]
+    folders: dict[str, Any] = {**starts.folders(choices.model), "data": str(choices.dataset.folder)}
+    if others:
+        folders["others"] = {
+            role: starts.place(version).model_dump(mode="json", exclude_none=True) for role, version in others.items()
+        }
+    config = {"schema": SCHEMA, **folders, **asked}
     url = request.build_absolute_uri("/api/v1/jobs")
     curl = (
         f"curl {url} \\\n  -H 'Authorization: Bearer '\"$MLXP_TOKEN\" -H 'Content-Type: application/json' \\\n"
@@ -194,45 +227,17 @@ def _prefill(request: HttpRequest) -> dict[str, str]:
         rows = job.dataset_version.rows_train if job.dataset_version else None
         texts = prefilled(job.settings, rows) if job.kind == Job.Kind.TRAIN else {}
         texts |= {"model": str(job.model_version_id or ""), "data": str(job.dataset_version_id or "")}
+        texts |= {f"others.{one.role}": str(one.version_id) for one in job.inputs.all()}
         texts["parent"] = str(job.pk)
     else:
         last = Job.objects.visible_to(request.user).filter(kind=Job.Kind.TRAIN, deleted_at=None).first()
         if last is not None:
             texts = {"model": str(last.model_version_id), "data": str(last.dataset_version_id)}
-    return texts | asked
-
-
-def choices_of(user: Any, texts: Mapping[str, str]) -> Choices:
-    """Newest version of each model (adapters last) and of each data set, and the chosen ones."""
-    adapter = ModelVersion.Kind.ADAPTER
-    models = ModelVersion.objects.visible_to(user).select_related("model", "base__model")
-    models = models.filter(model__deleted_at=None).exclude(kind=adapter, base=None).order_by("model_id", "-n")
-    data = DatasetVersion.objects.visible_to(user).select_related("dataset").filter(dataset__deleted_at=None)
-    data = data.order_by("dataset_id", "-n")
-    shown_models = _newest(list(models), "model_id", texts.get("model", ""))
-    shown_models.sort(key=lambda version: version.kind == adapter)
-    shown_data = _newest(list(data), "dataset_id", texts.get("data", ""))
-    return Choices(
-        shown_models, shown_data, _chosen(shown_models, texts.get("model")), _chosen(shown_data, texts.get("data"))
-    )
-
-
-def _newest(rows: list[Any], group: str, wanted: str) -> list[Any]:
-    """The first row of each group and the wanted one, the newest first."""
-    seen: set[Any] = set()
-    kept = []
-    for row in rows:
-        if getattr(row, group) not in seen or str(row.pk) == wanted:
-            kept.append(row)
-        seen.add(getattr(row, group))
-    return sorted(kept, key=lambda row: row.created_at, reverse=True)
-
-
-def _chosen(rows: list[Any], wanted: str | None) -> Any:
-    """The wanted row; without a wish the newest; None for a wish that is not there."""
-    if wanted:
-        return next((row for row in rows if str(row.pk) == wanted), None)
-    return rows[0] if rows else None
+    texts |= asked
+    if "method" not in texts and "data" in asked:
+        data = DatasetVersion.objects.visible_to(request.user).filter(pk=_known_uuid(asked["data"])).first()
+        texts |= {"method": method_for(data.data_format)} if data else {}
+    return texts
 
 
 def _placed(problem: Problem) -> dict[str, str]:
@@ -245,6 +250,13 @@ def _placed(problem: Problem) -> dict[str, str]:
 def _beside(problems: list[Problem]) -> dict[str, Problem]:
     """The problems that stand beside the three choices."""
     return {place: p for p in problems if (place := ".".join(map(str, p.loc))) in PLACES}
+
+
+def _known_uuid(text: str) -> uuid.UUID | None:
+    try:
+        return uuid.UUID(text)
+    except ValueError:
+        return None
 
 
 def _uuid(text: str) -> uuid.UUID:

@@ -85,6 +85,9 @@ document.addEventListener("htmx:load", (event) => {
   for (const preset of document.querySelectorAll("#plan [data-placeholder]")) {
     document.getElementById(preset.dataset.for)?.setAttribute("placeholder", preset.dataset.placeholder);
   }
+  const start = document.getElementById("start-button");
+  const plan = document.getElementById("plan");
+  if (start && plan?.dataset.complete) start.disabled = plan.dataset.complete !== "true";
   for (const hidden of event.detail.elt.querySelectorAll?.("[data-needs-js]") ?? []) hidden.hidden = false;
   mark();
 });

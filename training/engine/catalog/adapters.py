@@ -73,6 +73,7 @@ class _LowRank(_Layers):
         None,
         "Modules",
         "Names of the linear layers inside a block, such as self_attn.q_proj; empty means all of them.",
+        examples=["self_attn.q_proj"],
     )
     use_rslora: bool = setting(
         False,
@@ -84,12 +85,14 @@ class _LowRank(_Layers):
         {},
         "Ranks by module",
         "Another rank for modules whose name ends so, one in a line: self_attn.q_proj=32.",
+        examples=["self_attn.q_proj=32"],
         max_length=200,
     )
     alpha_pattern: Alphas = setting(
         {},
         "Alphas by module",
         "Another alpha for modules whose name ends so, one in a line: self_attn.q_proj=64.",
+        examples=["self_attn.q_proj=64"],
         max_length=200,
     )
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from training.engine.catalog.method_settings import SUPERVISED, MethodSettings, Other
+from training.engine.catalog.method_settings import SUPERVISED, Group, MethodSettings, Other
 from training.engine.catalog.rows import code_of_its_own, setting
 from training.engine.catalog.rules import MAX_RULES, Rule
 
@@ -18,6 +18,7 @@ _RULES = (
     "What scores an answer, one rule in a line, such as exact_answer or length at_most=64 weight=0.5. The reward is "
     "the weighted sum of all."
 )
+_LINES = ["length at_most=64 weight=0.5"]
 
 
 class PolicySettings(MethodSettings):
@@ -25,8 +26,12 @@ class PolicySettings(MethodSettings):
 
     reads: ClassVar[tuple[str, ...]] = ("prompts", *_ASKING, "preference", "kto")
     online: ClassVar[bool] = True
+    group: ClassVar[Group] = "Reinforcement"
+    takes: ClassVar[tuple[Other, ...]] = ("reward_model",)
 
-    rewards: Rules = setting(["exact_answer"], "Rules", _RULES, level="simple", validate_default=True)
+    rewards: Rules = setting(
+        ["exact_answer"], "Rules", _RULES, level="simple", validate_default=True, examples=_LINES
+    )
     reward_model_weight: float = setting(
         0.0, "Reward model", _WEIGHT, level="simple", ge=0, le=1000, validate_default=True
     )
@@ -145,7 +150,7 @@ class Ppo(PolicySettings):
         unit="prompts",
     )
     num_ppo_epochs: int = setting(4, "Passes", "How often a rollout is trained on.", level="adjust", ge=1, le=64)
-    rewards: Rules = setting([], "Rules", _RULES, level="simple", validate_default=True)
+    rewards: Rules = setting([], "Rules", _RULES, level="simple", validate_default=True, examples=_LINES)
     reward_model_weight: float = setting(
         1.0, "Reward model", _WEIGHT, level="simple", ge=0, le=1000, validate_default=True
     )
