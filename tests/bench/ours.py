@@ -40,7 +40,11 @@ def config(work: Work, settings: Mapping[str, Any]) -> dict[str, Any]:
         **({"iters": work.iters} if work.iters else {"epochs": work.epochs}),
         **QUIET,
     }
-    return made | dict(settings)
+    made |= settings
+    made["method"] = {"train_on": work.train_on, **made["method"]}
+    if made["method"]["name"] == "distillation":
+        made["others"] = {"teacher": {"model": work.model}}  # of the student's own size: a step costs what it costs
+    return made
 
 
 def train(row: str, number: int, work: Work, settings: Mapping[str, Any], folder: Path) -> Run:

@@ -40,6 +40,11 @@ CPU_ROWS = (
     Row("ours-cached", "ours, cached lower activations", settings={"cache_activations": True}),
     Row("ours-checkpoint", "ours, gradient checkpointing", settings={"grad_checkpoint": True}),
     Row(
+        "ours-distillation",
+        "ours, distillation, the teacher's 64 likeliest tokens cached",
+        settings={"method": {"name": "distillation", "top_k": 64}},
+    ),
+    Row(
         "mlx-lm-memory",
         "mlx-lm with our engine's memory settings, too",
         "mlx_lm_lora_command",

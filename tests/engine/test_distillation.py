@@ -9,14 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+import mlx.optimizers as mo
 import pytest
 
 from tests.engine import method_data, runs
+from tests.engine.test_gates import Ready
 from tests.fakes import tiny
 from training.engine import fuse
 from training.engine.errors import Exit
 from training.engine.journal import Event
+from training.engine.layouts import Slots
 from training.engine.lender import Lender
+from training.engine.steps import Steps
 
 
 @pytest.fixture(scope="module")
@@ -143,3 +147,26 @@ def test_a_teacher_with_more_rows_in_its_head_teaches_the_common_ones(
     plain = curve(tmp_path / "plain", asked, top_k=top_k)
     other = {**asked, "others": {"teacher": {"model": str(wide)}}}
     assert curve(tmp_path / "wide run", other, top_k=top_k) == pytest.approx(plain, rel=1e-5)
+
+
+@pytest.mark.parametrize("method", [{"top_k": 0}, {"top_k": 8, "temperature": 2.0, "alpha": 0.3}], ids=str)
+def test_compiled_as_on_a_gpu_it_is_the_same(method: dict[str, Any], tiny_llama: Path, tmp_path: Path) -> None:
+    def losses(*, compiled: bool) -> list[float]:
+        ready = Ready(tmp_path / f"compiled {compiled}", "distillation", tiny_llama, **method)
+        optimizer = mo.SGD(0.1)
+        optimizer.init(ready.model.trainable_parameters())
+        steps = Steps(ready.model, ready.method, optimizer, longest=1.0, seam=None, compiled=compiled)
+        batch, found = Slots(9, None).lay(ready.rows.rows[:3]), []
+        for _ in range(2):
+            sums, gradients = steps.micro_batch(batch, None)
+            found.append(sums["loss"])
+            steps.update(gradients, batch.tokens, 0.1)
+        return [*found, steps.terms(batch)["loss"]]
+
+    mx.enable_compile()
+    try:
+        made = losses(compiled=True)
+    finally:
+        mx.disable_compile()
+    assert made == pytest.approx(losses(compiled=False), rel=1e-5)
+    assert made[0] != made[2]
