@@ -41,6 +41,7 @@ KINDS = {
     "hub": "Hugging Face Hub",
     "wheel": "Python package",
     "training": "Training",
+    "student": "Layers of another model",
 }
 #: Other figures of the training that made it.
 COUNTS = {"step": "Steps", "best_step": "Best step", "trained_tokens": "Trained tokens"}
@@ -268,6 +269,7 @@ def source_words(source: dict[str, Any]) -> list[tuple[str, str]]:
     labels = {
         "kind": "Source", "repo_id": "Hub id", "revision": "Revision", "commit": "Commit", "file": "File",
         "name": "Name", "sha256": "sha256", "path": "Path", "start": "Began with",
+        "made_from": "Made from", "layers": "Layers",
     }  # fmt: skip
     words = {**source, "kind": KINDS.get(str(source.get("kind")), source.get("kind"))}
     return [(labels[key], str(words[key])) for key in labels if words.get(key)]

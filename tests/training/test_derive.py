@@ -6,6 +6,7 @@ import json
 
 import pytest
 from django.conf import settings
+from django.urls import reverse
 
 from mlxplatform.core.access import Role, make_user
 from mlxplatform.core.errors import Invalid
@@ -121,3 +122,26 @@ def test_over_the_api(client, editor, model, data):
     body = {"model_version_id": str(model.pk), "dataset_version_id": str(data.pk), "draw": {"samples": 3}}
     made = client.post("/api/v1/datasets/generate", body, content_type="application/json")
     assert (made.status_code, made.json()["settings"]["draw"]["samples"]) == (201, 3)
+
+
+def test_their_pages_say_what_was_made_of_what(client, editor, model, data):
+    client.force_login(editor)
+    student = services.create_student(editor, model.pk)
+    answered = services.create_generated_dataset(editor, model.pk, data.pk)
+    target = settings.HOME / "models" / str(version_id(student))
+    target.mkdir(parents=True)
+    (target / "config.json").write_text("{}")
+    folder = settings.HOME / "datasets" / "c0ffee"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "train.jsonl").write_text('{"messages":[{"role":"user","content":"Why?"}]}\n')
+    made = land(student, {"model_type": "llama", "parameters": 5})
+    rows = land(answered, {"sha256": "c0ffee", "data_format": "chat", "rows": {"train": 1}, "bytes": 7})
+    for name, key, words in (
+        ("job", student.pk, "Smaller model"),
+        ("job", answered.pk, "Generate data, answered by base"),
+        ("model_version", made["model_version"], "Made from"),
+        ("dataset_report", rows["dataset"], "Questions of data v1, answered by base v1"),
+    ):
+        page = client.get(reverse(name, args=[key]))
+        assert page.status_code == 200, name
+        assert words in page.content.decode(), name

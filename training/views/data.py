@@ -178,6 +178,8 @@ def source_words(source: dict[str, Any]) -> str:
     if kind == "hub":
         at = source.get("commit") or source.get("revision") or ""
         return f"Hugging Face Hub: {source.get('repo_id', '')} @ {str(at)[:12]}"
+    if kind == "generated":
+        return f"Questions of {source.get('dataset', '')}, answered by {source.get('model', '')}"
     return f"File: {str(source.get('path', '')).rstrip('/').split('/')[-1]}"
 
 
