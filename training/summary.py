@@ -71,6 +71,10 @@ class Summary:
         return self.job.kind == Job.Kind.TRAIN
 
     @property
+    def is_evaluation(self) -> bool:
+        return self.job.kind == Job.Kind.EVALUATE
+
+    @property
     def method(self) -> str:
         """The adapter by its label; QLoRA where LoRA trains on a quantised base."""
         name = str((self.job.settings.get("adapter") or {}).get("name", ""))

@@ -1,10 +1,10 @@
-"""URLs of data sets, and of the pages of models that need jobs: import and lineage."""
+"""URLs of data sets, and of the pages of models that need jobs: import, lineage, evaluations."""
 
 from __future__ import annotations
 
 from django.urls import path
 
-from training.views import data, imports, tokens
+from training.views import data, evaluate, imports, tokens
 
 urlpatterns = [
     path("datasets/", data.dataset_list, name="datasets"),
@@ -25,4 +25,6 @@ urlpatterns = [
     path("imports/<uuid:job_id>/again/", imports.again, name="import_again"),
     path("models/import/", imports.new_model, name="model_import"),
     path("models/versions/<uuid:version_id>/lineage/", imports.lineage, name="model_lineage"),
+    path("models/versions/<uuid:version_id>/evaluations/", evaluate.of_version, name="model_evaluations"),
+    path("evaluations/new/", evaluate.new, name="evaluation_new"),
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
@@ -13,10 +14,10 @@ from django.views.decorators.http import require_POST
 from mlxplatform.core.access import Role, allows, require
 from mlxplatform.core.errors import NotFound
 from registry.models import ModelVersion
-from training import services
+from training import figures, services
 from training.charts import curves
 from training.failures import Failure, explain
-from training.models import Attempt, DatasetVersion, Job
+from training.models import Attempt, DatasetVersion, Evaluation, Job
 from training.origins import resolved
 from training.states import AttemptState, JobState
 from training.summary import Summary, summary
@@ -32,6 +33,7 @@ TABS = {
     "config": "Configuration",
 }
 IMPORT_TABS = ("overview", "logs", "config")
+EVALUATION_TABS = ("overview", "samples", "logs", "config")
 ACTIONS = {
     "stop": services.request_stop,
     "pause": services.request_pause,
@@ -46,7 +48,7 @@ def job(request: HttpRequest, job_id: UUID, tab: str = "overview") -> HttpRespon
     """One tab of the job's page."""
     row = visible_job(request.user, job_id)
     about = summary(row)
-    if tab not in (TABS if about.is_training else IMPORT_TABS):
+    if tab not in _names(about):
         raise NotFound("job.tab", f"A job has no page '{tab[:40]}'.", "Choose one of the tabs.")
     context = {**head_context(request, about), "tab": tab, "tabs": _tabs(about, tab), **BODIES[tab](about)}
     if tab == "logs":
@@ -82,15 +84,21 @@ def head_context(request: HttpRequest, about: Summary) -> dict[str, Any]:
 
 
 def _tabs(about: Summary, tab: str) -> list[dict[str, Any]]:
-    names = TABS if about.is_training else IMPORT_TABS
     return [
         {
             "url": reverse("job", args=[about.job.pk]) + ("" if name == "overview" else f"{name}/"),
             "label": TABS[name],
             "current": name == tab,
         }
-        for name in names
+        for name in _names(about)
     ]
+
+
+def _names(about: Summary) -> Iterable[str]:
+    """The tabs of a job of this kind."""
+    if about.is_training:
+        return TABS
+    return EVALUATION_TABS if about.is_evaluation else IMPORT_TABS
 
 
 def _overview(about: Summary) -> dict[str, Any]:
@@ -100,6 +108,7 @@ def _overview(about: Summary) -> dict[str, Any]:
         "checkpoints": list(job.checkpoints.filter(removed_at=None)[:4]),
         "events": _feed(job),
         "has_points": bool(about.last),
+        "figures": figures.of_job(job, Evaluation.objects.filter(job__deleted_at=None)) if about.is_evaluation else [],
     }
 
 
