@@ -13,12 +13,12 @@ from mlxplatform import api_errors, roof_api
 from mlxplatform.api_auth import Bearer, Session
 from registry.api import router as models_router
 from training.api import router as jobs_router
-from training.api import train_router
 from training.autoconfig_api import router as autoconfig_router
 from training.catalog_api import router as catalog_router
 from training.data_api import router as data_router
 from training.evaluation_api import router as evaluations_router
 from training.import_api import router as import_router
+from training.train_api import router as train_router
 
 api = NinjaAPI(
     title="MLX Platform",

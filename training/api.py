@@ -34,7 +34,6 @@ from training.schemas import (
 from training.states import JobState
 
 router = Router(tags=["jobs"])
-train_router = Router(tags=["jobs"])
 MOST_EVENTS = 1000
 
 
@@ -53,18 +52,6 @@ def _create(request: HttpRequest, body: TrainIn, key: str) -> Job:
 @router.post("", response={201: JobOut}, operation_id="create_job")
 def create_job(request: HttpRequest, body: JobIn, idempotency_key: str = Key) -> Any:
     """Queue a training."""
-    return Status(201, _create(request, body, idempotency_key))
-
-
-@train_router.post("/sft", response={201: JobOut}, operation_id="train_sft")
-def train_sft(request: HttpRequest, body: TrainIn, idempotency_key: str = Key) -> Any:
-    """Queue a supervised fine-tuning: ``POST /jobs`` under the method's name."""
-    method = body.settings.get("method", "sft")
-    if (method.get("name", "sft") if isinstance(method, dict) else method) != "sft":
-        problem = Problem(
-            ("method",), "method.unknown", "This address trains with 'sft' only.", "Use POST /api/v1/jobs."
-        )
-        raise Invalid.of([problem])
     return Status(201, _create(request, body, idempotency_key))
 
 

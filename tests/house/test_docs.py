@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from training.engine.catalog.methods import METHODS
 from training.engine.catalog.optimizers import OPTIMIZERS
 from training.engine.catalog.rules import RULES
 from training.engine.catalog.schedules import SCHEDULES
+from training.engine.config import TrainConfig, load
 from training.engine.errors import Exit
 from training.engine.journal import EVENTS
 
@@ -64,3 +66,12 @@ def test_make_targets_named_in_documents_exist(page: Path) -> None:
 def test_commands_named_in_documents_exist(page: Path) -> None:
     commands = {p.stem for p in ROOT.glob("*/management/commands/*.py")} | {"migrate", "createsuperuser", "shell"}
     assert set(re.findall(r"manage\.py ([a-z_]+)", page.read_text())) <= commands
+
+
+@pytest.mark.parametrize("row", METHODS, ids=lambda row: row.name)
+def test_every_method_has_a_sample_configuration_that_is_right(row: Any) -> None:
+    path = DOCS / "examples" / f"{row.name}.json"
+    config = load(TrainConfig, path)
+    assert config.method.name == row.name
+    assert set(config.others) == set(config.method.needs)
+    assert f"[{path.name}]({path.name})" in (DOCS / "examples" / "README.md").read_text()
