@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
+
+import mlx.core as mx
 
 from tests.engine import runs
 from tests.fakes import tiny
@@ -39,7 +42,41 @@ def data(folder: Path, method: str, **counts: int) -> Path:
     return runs.data(folder, **{name: rows(method, count) for name, count in (counts or {"train": 14}).items()})
 
 
-def others(method: str, folder: Path) -> dict[str, dict[str, str]]:
+#: Letters of a random answer: rewards that differ from answer to answer.
+LETTERS = ["regex pattern='[a-i]'", "regex pattern='[j-z]' weight=0.5", "regex pattern='[A-Z]' weight=0.2"]
+_QUICK: dict[str, dict[str, Any]] = {
+    "grpo": {"rewards": LETTERS, "max_completion_length": 9, "num_generations": 3, "rollout_batch": 4, "beta": 0.05},
+    "gkd": {"max_completion_length": 9, "rollout_batch": 4},
+    "ppo": {
+        "rewards": LETTERS,
+        "reward_model_weight": 0,
+        "max_completion_length": 9,
+        "rollout_batch": 8,
+        "num_ppo_epochs": 2,
+    },
+}
+
+
+def quick(method: str, **settings: Any) -> dict[str, Any]:
+    """``method`` with settings that make a test short; the defaults where they are short already."""
+    return {"name": method, **_QUICK.get(method, {}), **settings}
+
+
+def others(method: str | dict[str, Any], folder: Path) -> dict[str, dict[str, str]]:
     """Further models that ``method`` needs, made in ``folder``, as a configuration names them."""
-    needs = METHODS[method].settings(name=method).needs  # type: ignore[attr-defined]
-    return {role: {"model": str(tiny.make(folder / role, seed=7))} for role in needs}
+    settings = {"name": method} if isinstance(method, str) else method
+    needs = METHODS[settings["name"]].settings.model_validate(settings).needs  # type: ignore[attr-defined]
+    made = {role: {"model": str(tiny.make(folder / role, seed=7))} for role in needs}
+    if "reward_model" in made:
+        made["reward_model"]["adapter"] = str(scoring(folder / "score"))
+    return made
+
+
+def scoring(folder: Path) -> Path:
+    """An adapter that holds nothing but the head of a reward model, for a model of tiny.py."""
+    folder.mkdir(parents=True, exist_ok=True)
+    head = mx.random.normal((1, 64), key=mx.random.key(3)) / 8
+    mx.save_safetensors(str(folder / "adapters.safetensors"), {"score.weight": head})
+    about = {"fine_tune_type": "lora", "num_layers": 2, "lora_parameters": {"rank": 1, "scale": 1.0, "dropout": 0.0}}
+    (folder / "adapter_config.json").write_text(json.dumps(about))
+    return folder

@@ -143,7 +143,8 @@ def points(root: Path, name: str = "train_loss") -> dict[int, float]:
     """A curve over all attempts; later attempts stand for the steps they did again."""
     found = {}
     for n in range(1, RunDir(root).newest_attempt() + 1):
-        found |= {e.fields["step"]: e.fields["values"][name] for e in events(root, n) if e.event == "metrics"}
+        told = [e.fields for e in events(root, n) if e.event == "metrics" and name in e.fields["values"]]
+        found |= {fields["step"]: fields["values"][name] for fields in told}
     return found
 
 

@@ -26,10 +26,13 @@ from training.engine.lender import Lender
 from training.engine.masks import Encoded
 from training.engine.methods.method import Method, units
 from training.engine.notes import Desk
+from training.engine.online import Online
 from training.engine.report import Silent
 from training.engine.tokenizer import load as load_tokenizer
 
+NAMES = METHODS.names
 OFFLINE = [row.name for row in METHODS if not row.settings.online]  # type: ignore[attr-defined]
+ONLINE = [name for name in NAMES if name not in OFFLINE]
 CPU = Device("cpu", "test", 0, "", 1, True)
 
 
@@ -38,8 +41,9 @@ class Ready:
 
     def __init__(self, folder: Path, name: str, base: Path, count: int = 6, **settings: Any) -> None:
         data = method_data.data(folder, name, train=count)
-        others = method_data.others(name, folder / "others")
-        config = check(TrainConfig, runs.request(base, data, method={"name": name, **settings}, others=others))
+        asked = method_data.quick(name, **settings)
+        others = method_data.others(asked, folder / "others")
+        config = check(TrainConfig, runs.request(base, data, method=asked, others=others))
         mx.random.seed(1)
         self.model: nn.Module = load_place(config.place, "float32", CPU).loaded.model
         adapters.apply(self.model, Lora(rank=4))
@@ -47,13 +51,16 @@ class Ready:
         self.method: Method = METHODS[name].load()(config.method)
         self.method.prepare(self.model)
         words = load_tokenizer(base)
-        rows = batches.read(data / "train.jsonl", lambda row: self.method.pieces(row, words, 256), lambda _: None)
+        pieces, keeps = self.method.pieces, self.method.keeps
+        rows = batches.read(data / "train.jsonl", lambda row: pieces(row, words, 256), lambda _: None, keeps)
         self.model.eval()
         identity = {"model": "", "rows.train": ""}
         desk = Desk(
             Flat(), ByRows(2), Silent(), lambda: None, None, identity, Lender(config.others, "float32", CPU), words, 256
         )
         self.rows: Rows = self.method.annotate(self.model, {"train": rows}, desk)["train"]
+        if isinstance(self.method, Online):
+            self.rows = Rows(self.method.collect(self.rows.rows, (1,), lambda: None).examples, 0, 0)
         self.model.train()
         # As in the midst of a training: adapters that do something.
         moved = [
@@ -91,7 +98,7 @@ def assert_same(one: Any, other: Any, tolerance: float = 2e-5) -> None:
         assert mx.max(mx.abs(value - other[1][name])).item() <= tolerance * largest, name
 
 
-@pytest.fixture(params=OFFLINE)
+@pytest.fixture(params=NAMES)
 def ready(request: pytest.FixtureRequest, tiny_llama: Path, tmp_path: Path) -> Ready:
     return Ready(tmp_path / "data", request.param, tiny_llama)
 
@@ -127,12 +134,13 @@ def test_a_row_without_anything_trained_makes_no_nan(ready: Ready) -> None:
     assert all(mx.all(mx.isfinite(g)).item() for g in gradients.values())
 
 
-@pytest.mark.parametrize("name", OFFLINE)
+@pytest.mark.parametrize("name", NAMES)
 def test_b_moves_at_the_first_step_and_a_at_the_second(name: str, tiny_llama: Path, tmp_path: Path) -> None:
     data = method_data.data(tmp_path / "data", name)
     plain = {"optimizer": {"name": "sgd", "momentum": 0}, "lr_schedule": "constant", "learning_rate": 0.5}
-    others = method_data.others(name, tmp_path / "others")
-    config = runs.request(tiny_llama, data, method=name, others=others, iters=2, save_every=1, **plain)
+    method = method_data.quick(name)
+    others = method_data.others(method, tmp_path / "others")
+    config = runs.request(tiny_llama, data, method=method, others=others, iters=2, save_every=1, **plain)
     assert runs.run(tmp_path / "run", config) == Exit.FINISHED
     first, second = (runs.arrays(tmp_path / "run", step) for step in (1, 2))
     for key in first:
@@ -150,3 +158,15 @@ def test_four_rows_are_learnt_by_heart(name: str, tiny_llama: Path, tmp_path: Pa
     assert runs.run(tmp_path / "run", config) == Exit.FINISHED
     losses = runs.points(tmp_path / "run")
     assert losses[60] < 0.5 * losses[1]
+
+
+@pytest.mark.parametrize("name", [name for name in ONLINE if "rewards" in METHODS[name].settings.model_fields])
+def test_what_earns_more_is_said_more_often(name: str, tiny_llama: Path, tmp_path: Path) -> None:
+    data = method_data.data(tmp_path / "data", name, train=24)
+    letter = {"rewards": ["regex pattern='[a-e]'"], "max_completion_length": 4, "temperature": 0.5}
+    method = method_data.quick(name, rollout_batch={"grpo": 8}.get(name, 24), **letter)
+    others = method_data.others(method, tmp_path / "others")
+    config = runs.request(tiny_llama, data, method=method, others=others, iters=20, batch_size=24, learning_rate=1e-2)
+    assert runs.run(tmp_path / "run", config) == Exit.FINISHED
+    rewards = list(runs.points(tmp_path / "run", "reward").values())
+    assert rewards[-1] > rewards[0] + 0.3

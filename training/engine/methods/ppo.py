@@ -40,6 +40,9 @@ class Ppo(PolicyMethod):
 
     def prepare(self, model: nn.Module) -> None:
         self._head = scalar_heads.put(model, scalar_heads.VALUE)
+        # From 0 on, as in lm-human-preferences: values at random would be noise in the first advantages.
+        head = getattr(model, scalar_heads.VALUE)
+        head.weight = mx.zeros_like(head.weight)
 
     @property
     def value(self) -> Callable[[mx.array], mx.array]:
