@@ -15,7 +15,7 @@ from mlx.utils import tree_flatten
 from tests.engine.examples import one
 from tests.fakes import families
 from training.engine import layouts, recompute, segments
-from training.engine.catalog.methods import Sft as Settings
+from training.engine.catalog.supervised_methods import Sft as Settings
 from training.engine.examples import Example
 from training.engine.layouts import Batch, Flat, Padded, Slots
 from training.engine.methods.sft import Sft

@@ -15,7 +15,7 @@ from tests.engine.examples import one
 from tests.fakes import families
 from training.engine import adapters, recompute
 from training.engine.catalog.adapters import ADAPTERS
-from training.engine.catalog.methods import Sft as Settings
+from training.engine.catalog.supervised_methods import Sft as Settings
 from training.engine.layouts import Slots, choose
 from training.engine.methods.sft import Sft
 from training.engine.steps import Steps

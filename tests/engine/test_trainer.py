@@ -13,7 +13,7 @@ from mlx.utils import tree_flatten
 from tests.engine import runs
 from tests.engine.examples import one
 from training.engine import models, segments
-from training.engine.catalog.methods import Sft as Settings
+from training.engine.catalog.supervised_methods import Sft as Settings
 from training.engine.config import TrainConfig, check
 from training.engine.device import Device
 from training.engine.errors import Exit

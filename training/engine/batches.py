@@ -65,7 +65,7 @@ def sequence_lengths(rows: Iterable[Example]) -> list[int]:
 
 def read(
     path: Path,
-    encode: Callable[[dict[str, Any]], Example],
+    encode: Callable[[dict[str, Any]], list[Example]],
     tell: Callable[[int], None],
     keeps: Callable[[Example], bool] = lambda example: example.teaches,
 ) -> Rows:

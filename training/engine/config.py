@@ -15,12 +15,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from training.engine.catalog.adapters import ADAPTERS
 from training.engine.catalog.method_settings import MethodSettings, Other
-from training.engine.catalog.methods import METHODS, Sft
+from training.engine.catalog.methods import METHODS
 from training.engine.catalog.optimizers import OPTIMIZERS
 from training.engine.catalog.parameter_groups import ParameterGroup
 from training.engine.catalog.rows import Catalog, Settings, code_of_its_own, setting
 from training.engine.catalog.rules import MAX_RULES, RULES, Rule
 from training.engine.catalog.schedules import SCHEDULES
+from training.engine.catalog.supervised_methods import Sft
 from training.engine.errors import ConfigError, Problem
 from training.engine.hostfile import HOST_NAME
 from training.engine.places import Place

@@ -23,7 +23,7 @@ import numpy as np
 from training.engine import asked, batches, blas, device, layouts, masks, places, segments, win_rate
 from training.engine.asked import Asked
 from training.engine.batches import ByRows, Rows
-from training.engine.catalog.methods import Sft
+from training.engine.catalog.supervised_methods import Sft
 from training.engine.device import Device
 from training.engine.errors import DataError
 from training.engine.evaluations import EvaluateConfig
