@@ -11,7 +11,7 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
-from tests.engine import runs
+from tests.engine import method_data, runs
 from tests.fakes import tiny
 from training.engine import device, memory, memory_facts, memory_question, models
 from training.engine.config import TrainConfig, check
@@ -55,6 +55,23 @@ def test_it_is_right_about_a_real_step(settings: dict[str, Any], tiny_llama: Pat
     answer = ask(tiny_llama, data, True, **settings)
     assert answer["measured"] > 5 << 20
     assert abs(answer["error"]) < 0.35, (answer["error"], sizes(answer))
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        {"name": "dpo"},
+        {"name": "distillation", "top_k": 8},
+        {"name": "gkd", "max_completion_length": 8, "rollout_batch": 4},
+    ],
+    ids=lambda method: method["name"],
+)
+def test_a_real_step_knows_what_is_computed_beforehand(
+    method: dict[str, Any], tiny_llama: Path, tmp_path: Path
+) -> None:
+    data = method_data.data(tmp_path / "data", method["name"])
+    others = method_data.others(method["name"], tmp_path / "others")
+    assert ask(tiny_llama, data, True, method=method, others=others)["measured"] > 1 << 20
 
 
 def test_weights_are_counted_as_they_will_lie_in_memory(tiny_llama: Path, tiny_quantised: Path, data: Path) -> None:

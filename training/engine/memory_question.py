@@ -8,20 +8,27 @@ from collections.abc import Iterator
 from typing import Any
 
 import mlx.core as mx
+from mlx import nn
 
 from training.engine import adapters, batches, calibration, device, layouts, memory_facts, memory_plan, optim
+from training.engine.batches import Rows
 from training.engine.calibration import read as read_calibration
 from training.engine.catalog.methods import METHODS
 from training.engine.config import TrainConfig, check
 from training.engine.device import Device
 from training.engine.errors import DataError
 from training.engine.examples import Example
+from training.engine.feed import size_of
 from training.engine.fuse import load_place
 from training.engine.imports import MemoryConfig
+from training.engine.layouts import Layout
+from training.engine.lender import Lender
 from training.engine.memory_plan import MIB, Plan
-from training.engine.methods.method import units
+from training.engine.methods.method import Method, units
+from training.engine.notes import Desk
+from training.engine.online import Online
 from training.engine.recompute import recompute_blocks
-from training.engine.report import Reporter
+from training.engine.report import Reporter, Silent
 from training.engine.steps import Steps
 from training.engine.tokenizer import load as load_tokenizer
 
@@ -148,11 +155,12 @@ def measure(config: TrainConfig, machine: Device, rows: list[Example]) -> int:
     layout, _ = layouts.choose(loaded.model, config.batch_size, config.batch_tokens, is_cpu=machine.is_cpu)
     method = METHODS[config.method.name].load()(config.method)
     method.prepare(loaded.model)
+    desk = _desk(config, machine, layout)
+    batch = layout.lay(_known(_largest(rows, config), method, loaded.model, config.seed, desk))
     optimizer = optim.build(config, loaded.model)
     optimizer.init(loaded.model.trainable_parameters())
     compiled = not machine.is_cpu
     steps = Steps(loaded.model, method, optimizer, longest=config.max_grad_norm, seam=None, compiled=compiled)
-    batch = layout.lay(_largest(rows, config))
     loaded.model.train()
     mx.eval(optimizer.state)
     mx.reset_peak_memory()
@@ -161,6 +169,30 @@ def measure(config: TrainConfig, machine: Device, rows: list[Example]) -> int:
         _, gradients = steps.micro_batch(batch, gradients)
     steps.update(gradients, units(method, batch), config.learning_rate)
     return mx.get_peak_memory() - before
+
+
+def _desk(config: TrainConfig, machine: Device, layout: Layout) -> Desk:
+    """As that of a training, with nothing kept."""
+    return Desk(
+        layout=layout,
+        size=size_of(config),
+        say=Silent(),
+        check=lambda: None,
+        folder=None,
+        identity={"model": "", "rows.train": ""},
+        lender=Lender(config.others, config.dtype, machine),
+        tokenizer=load_tokenizer(config.model),
+        max_seq_length=config.max_seq_length,
+    )
+
+
+def _known(rows: list[Example], method: Method, model: nn.Module, seed: int, desk: Desk) -> list[Example]:
+    """``rows`` with all that a training computes of them beforehand; answers to them, where those are trained on."""
+    model.eval()
+    found = method.annotate(model, {"train": Rows(rows, 0, 0)}, desk)["train"].rows
+    if isinstance(method, Online):
+        found = method.collect(found, (seed,), desk.check).examples[: len(rows)]
+    return found
 
 
 def _largest(rows: list[Example], config: TrainConfig) -> list[Example]:
