@@ -11,16 +11,31 @@ from training.models import Evaluation, Job
 from training.models.evaluations import EvaluationQuerySet
 
 #: Figures that no column of a table is spent on; the evaluation's own page has them.
-ASIDE = {"loss_tokens", "win_rate_low", "win_rate_high", "reward_baseline", "answer_tokens", "read_tokens_per_second"}
+ASIDE = {
+    "loss_tokens",
+    "win_rate_low",
+    "win_rate_high",
+    "reward_baseline",
+    "answer_tokens",
+    "cut_share",
+    "read_tokens_per_second",
+}
+#: Figures of the machine more than of the model: they differ from run to run, and none is marked as best.
+RUNS = {"tokens_per_second", "read_tokens_per_second", "peak_memory_gb"}
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One number; ``best``: none of those that may be compared is better, and there are some."""
+    """One number; ``best``: none of those that may be compared is better, and some are worse."""
 
     measure: Measure
     value: float | None
     best: bool = False
+
+    @property
+    def bytes(self) -> float | None:
+        """Of a number of GiB."""
+        return None if self.value is None else self.value * (1 << 30)
 
 
 def columns(rows: Iterable[Evaluation]) -> list[Measure]:
@@ -30,15 +45,20 @@ def columns(rows: Iterable[Evaluation]) -> list[Measure]:
 
 
 def of(row: Evaluation, columns: Sequence[Measure], among: EvaluationQuerySet) -> list[Figure]:
-    """The numbers of ``row``; those are marked than which none of the comparable ones in ``among`` is better."""
+    """The numbers of ``row``; those are marked that are the best of the comparable ones in ``among``."""
     others = list(among.alike(row).exclude(pk=row.pk).values_list("values", flat=True))
     found = []
     for measure in columns:
         value = row.values.get(measure.name)
-        known = [values[measure.name] for values in others if measure.name in values]
-        best = value is not None and bool(measure.better) and bool(known) and value == measure.best([value, *known])
-        found.append(Figure(measure, value, best))
+        known = {values[measure.name] for values in others if measure.name in values}
+        found.append(Figure(measure, value, value is not None and _is_best(measure, value, known)))
     return found
+
+
+def _is_best(measure: Measure, value: float, known: set[float]) -> bool:
+    if not measure.better or measure.name in RUNS or known <= {value}:
+        return False
+    return value == measure.best([value, *known])
 
 
 def of_job(job: Job, among: EvaluationQuerySet) -> list[Figure]:

@@ -26,5 +26,5 @@ urlpatterns = [
     path("models/import/", imports.new_model, name="model_import"),
     path("models/versions/<uuid:version_id>/lineage/", imports.lineage, name="model_lineage"),
     path("models/versions/<uuid:version_id>/evaluations/", evaluate.of_version, name="model_evaluations"),
-    path("evaluations/new/", evaluate.new, name="evaluation_new"),
+    path("jobs/evaluate/", evaluate.new, name="evaluation_new"),
 ]

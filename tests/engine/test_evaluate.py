@@ -173,13 +173,19 @@ def test_what_cannot_be_measured_is_named(
         "rule.no_reference": request(tiny_llama, bare, rules=["exact_answer"]),
         "rule.module_not_listed": request(tiny_llama, chats, rules=["python_function module=mine.py"]),
         "reward_model.no_head": request(tiny_llama, chats, rows=1, reward_model=itself),
-        "config.value_error": request(tiny_llama, chats, baseline=itself),
+        "evaluation.baseline_alone": request(tiny_llama, chats, baseline=itself),
     }
     assert {name: code(tmp_path / name, config) for name, config in cases.items()} == {name: name for name in cases}
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"rows": 0, "rules": ["length"]}, {"rows": 0, "loss": False}, {"rules": ["praise"]}, {"top_p": 0}]
+    ("wrong", "name"),
+    [
+        ({"rows": 0, "rules": ["length"]}, "evaluation.no_answers"),
+        ({"rows": 0, "loss": False}, "evaluation.nothing"),
+        ({"rules": ["praise"]}, "rule.unknown"),
+        ({"top_p": 0}, "config.greater_than"),
+    ],
 )
-def test_bad_settings_have_a_name(tiny_llama: Path, chats: Path, tmp_path: Path, wrong: dict[str, Any]) -> None:
-    assert code(tmp_path / "e", request(tiny_llama, chats, **wrong)).startswith("config.")
+def test_bad_settings_have_a_name(tmp_path: Path, wrong: dict[str, Any], name: str) -> None:
+    assert code(tmp_path / "e", request(tmp_path, tmp_path, **wrong)) == name

@@ -129,7 +129,7 @@ def test_the_sum_is_weighted_and_a_second_rule_of_a_kind_has_a_name() -> None:
 @pytest.mark.parametrize(
     ("raw", "words"),
     [
-        ("praise", "there is no rule 'praise'; known are exact_answer"),
+        ("praise", "There is no rule 'praise'."),
         ("length 7", "'7' is no setting=value"),
         ("regex pattern='(' ", "no regular expression"),
         ("regex pattern='((a{1000}){1000}){1000}'", "more than 100000"),

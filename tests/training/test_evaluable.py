@@ -100,7 +100,7 @@ def test_a_viewer_may_not(trained) -> None:
         ({"model_version_id": uuid.uuid4()}, "model.unknown"),
         ({"dataset_version_id": "nonsense"}, "dataset.unknown"),
         ({"settings": {"split": "test"}}, "evaluation.no_rows"),
-        ({"settings": {"rules": ["praise"]}}, "config.value_error"),
+        ({"settings": {"rules": ["praise"]}}, "rule.unknown"),
         ({"settings": {"speed": 9}}, "config.unknown"),
         ({"settings": {"rules": ["python_function module=mine.py"]}}, "rule.module_not_listed"),
         ({"baseline_version_id": uuid.uuid4()}, "evaluation.baseline_alone"),

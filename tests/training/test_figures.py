@@ -34,6 +34,13 @@ def test_the_best_of_those_alike_is_marked() -> None:
     assert best(one) == {"loss"} and best(two) == {"exact_answer"}
 
 
+def test_equal_figures_and_speeds_are_not_marked() -> None:
+    base = make_job()
+    one = evaluation(base, loss=1.0, tokens_per_second=9.0)
+    evaluation(base, loss=1.0, tokens_per_second=8.0)
+    assert best(one) == set()
+
+
 def test_alone_or_asked_otherwise_nothing_is_best() -> None:
     base = make_job()
     one = evaluation(base, loss=1.0)

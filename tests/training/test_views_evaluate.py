@@ -13,7 +13,7 @@ from training.landing import land
 from training.models import Checkpoint, DatasetVersion, Job, Sample
 
 pytestmark = pytest.mark.django_db
-NEW = "/evaluations/new/"
+NEW = "/jobs/evaluate/"
 
 
 @pytest.fixture
@@ -97,8 +97,8 @@ def test_a_version_lists_its_evaluations_with_the_best_marked(boss: Client, base
     for loss in (2.0, 1.0):
         land(evaluated(boss, base), {"values": {"loss": loss}})
     content = boss.get(f"/models/versions/{base.model_version_id}/evaluations/").content.decode()
-    assert content.count("best</span>") == 1 and "2.0000" in content
-    assert content.index("1.0000") < content.index("best</span>") < content.index("2.0000")
+    assert content.count('aria-label="best"') == 1 and "2.0000" in content
+    assert content.index("1.0000") < content.index('aria-label="best"') < content.index("2.0000")
     page = boss.get(f"/models/versions/{base.model_version_id}/").content.decode()
     assert f"/models/versions/{base.model_version_id}/evaluations/" in page
     assert f"{NEW}?model={base.model_version_id}" in page

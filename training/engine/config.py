@@ -210,6 +210,7 @@ class TrainSettings(BaseModel):
         "Rules at evaluations",
         "What scores the model's answers to held-out rows at each evaluation, one rule in a line, such as "
         "exact_answer or regex pattern='^yes'.",
+        examples=["exact_answer"],
     )
     eval_rows: int = setting(32, "Answered rows", "Held-out rows that are answered for the rules.", ge=1, le=10_000)
     eval_tokens: int = setting(

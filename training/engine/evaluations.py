@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from training.engine.catalog.rows import setting
+from training.engine.catalog.rows import code_of_its_own, setting
 from training.engine.catalog.rules import MAX_RULES, Rule
 from training.engine.places import Place
 
@@ -32,6 +32,7 @@ class EvaluateSettings(BaseModel):
         "What scores the model's own answers, one rule in a line, such as exact_answer or regex pattern='^yes'. Their "
         "names and settings stand in the catalog.",
         level="simple",
+        examples=["regex pattern='^yes' ignore_case=on"],
     )
     rows: int = setting(
         64,
@@ -68,9 +69,13 @@ class EvaluateSettings(BaseModel):
     @classmethod
     def _answers_for_rules(cls, value: int, info: Any) -> int:
         if value == 0 and info.data.get("rules"):
-            raise ValueError("rules score answers, so at least one row must be answered")
+            raise code_of_its_own(
+                "evaluation.no_answers", "Rules score answers, and no row is to be answered.", "Answer at least one."
+            )
         if value == 0 and info.data.get("loss") is False:
-            raise ValueError("there is nothing to measure: switch the loss on, or let rows be answered")
+            raise code_of_its_own(
+                "evaluation.nothing", "There is nothing to measure.", "Switch the loss on, or let rows be answered."
+            )
         return value
 
 
@@ -90,5 +95,9 @@ class EvaluateConfig(EvaluateSettings):
     @classmethod
     def _compared_by(cls, value: Place | None, info: Any) -> Place | None:
         if value is not None and info.data.get("reward_model") is None:
-            raise ValueError("two models are compared by a reward model, and none is given")
+            raise code_of_its_own(
+                "evaluation.baseline_alone",
+                "Two models are compared by a reward model, and none is given.",
+                "Give a reward model, or leave the baseline out.",
+            )
         return value

@@ -20,7 +20,7 @@ SHOWN = 20
 
 
 def new(request: HttpRequest) -> HttpResponse:
-    """``/evaluations/new/?model=<version>&checkpoint=<id>&data=<version>``."""
+    """``/jobs/evaluate/?model=<version>&checkpoint=<id>&data=<version>``."""
     require(request.user, Role.EDITOR)
     if request.method != "POST":
         form = EvaluationForm(request.user, {key: str(request.GET[key]) for key in request.GET})

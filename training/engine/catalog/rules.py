@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, Union
 from pydantic import BeforeValidator, Field, field_validator, model_serializer
 
 from training.engine import json_schema
-from training.engine.catalog.rows import Catalog, Row, Settings, setting
+from training.engine.catalog.rows import Catalog, Row, Settings, code_of_its_own, setting
 
 MAX_PATTERN = 1000  # characters
 MAX_RULES = 16
@@ -249,7 +249,8 @@ else:
         value = parsed(value) if isinstance(value, str) else value
         name = value.get("name") if isinstance(value, dict) else getattr(value, "name", None)
         if name not in RULES:
-            raise ValueError(f"there is no rule '{str(name)[:60]}'; known are {', '.join(RULES.names)}")
+            known = f"Known are: {', '.join(RULES.names)}."
+            raise code_of_its_own("rule.unknown", f"There is no rule '{str(name)[:60]}'.", known)
         return value
 
     Rule = Annotated[
