@@ -1,6 +1,6 @@
 """The engine's command line.
 
-    python -m training.engine train --config c.json --run-dir d/
+    python -m training.engine train | evaluate --config c.json --run-dir d/
     python -m training.engine import-model | import-dataset --config c.json --run-dir d/
     python -m training.engine make-student | generate-dataset --config c.json --run-dir d/
     python -m training.engine validate-data | tokens | memory | fit | machine --config c.json
