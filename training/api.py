@@ -62,10 +62,10 @@ def plan_memory(request: HttpRequest, body: MemoryIn) -> dict[str, Any]:
     One that was found not to fit is refused for ten minutes (``memory.does_not_fit``) unless ``force_memory`` is given.
     """
     require(request.user, Role.EDITOR)
-    settings, model, data = services.checked_training(
-        request.user, body.settings, body.model_version_id, body.dataset_version_id
+    settings, model, data, others = services.checked_training(
+        request.user, body.settings, body.model_version_id, body.dataset_version_id, dict(body.others)
     )
-    return memory_plans.ask(settings, model, data, measure=body.measure)
+    return memory_plans.ask(settings, model, data, measure=body.measure, others=others)
 
 
 @router.get("", response=JobPage, operation_id="list_jobs")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from mlxplatform.core.env import env
@@ -15,10 +16,14 @@ from training.models import DatasetVersion
 FRESH = 30.0  # seconds: what others hold changes
 KNOWN = 600.0  # seconds for which an answer that somebody saw may refuse a start
 GIB = 1 << 30
+Others = Mapping[str, ModelVersion]
 
 
-def question(settings: TrainSettings, model: ModelVersion, data: DatasetVersion) -> dict[str, Any]:
-    """The ``config.json`` of the training, as the engine is asked about it."""
+def question(
+    settings: TrainSettings, model: ModelVersion, data: DatasetVersion, others: Others | None = None
+) -> dict[str, Any]:
+    """The ``config.json`` of the training, as the engine is asked about it. ``others``: further models by role."""
+    places = {role: starts.place(version).model_dump(mode="json") for role, version in (others or {}).items()}
     return {
         **settings.model_dump(mode="json"),
         "schema": SCHEMA,
@@ -26,27 +31,37 @@ def question(settings: TrainSettings, model: ModelVersion, data: DatasetVersion)
         "data": str(data.folder),
         "data_format": data.data_format,
         "kernel_cache": str(env().folder("cache") / "kernels"),
+        **({"others": places} if places else {}),
     }
 
 
-def ask(settings: TrainSettings, model: ModelVersion, data: DatasetVersion, *, measure: bool = False) -> dict[str, Any]:
+def ask(
+    settings: TrainSettings,
+    model: ModelVersion,
+    data: DatasetVersion,
+    *,
+    measure: bool = False,
+    others: Others | None = None,
+) -> dict[str, Any]:
     """The plan: ``lines``, ``total``, ``limit``, ``fits``, ``calibration``, ``suggestions``; bytes.
 
     ``measure``: compute one update in a process of its own, and give the ``measured`` peak and the plan's ``error``.
     Raises Invalid, TooMuch, AskFailed.
     """
-    asked = {"training": question(settings, model, data)}
+    asked = {"training": question(settings, model, data, others)}
     if measure:
         return asks.ask("memory", {**asked, "measure": True}, fresh=FRESH, memory=None)
     return asks.ask("memory", asked, fresh=FRESH)
 
 
-def problems(settings: TrainSettings, model: ModelVersion, data: DatasetVersion) -> list[Problem]:
+def problems(
+    settings: TrainSettings, model: ModelVersion, data: DatasetVersion, others: Others | None = None
+) -> list[Problem]:
     """Why this training should not start, as far as its plan was asked for in the last minutes; nothing otherwise.
 
     Only what is known already: a start does not wait for the engine.
     """
-    known = asks.kept("memory", {"training": question(settings, model, data)}, fresh=KNOWN)
+    known = asks.kept("memory", {"training": question(settings, model, data, others)}, fresh=KNOWN)
     if known is None or known["fits"]:
         return []
     first = next((s["label"] for s in known["suggestions"] if s["fits"]), "")

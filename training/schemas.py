@@ -40,6 +40,7 @@ class MemoryIn(Strict):
     model_version_id: UUID
     dataset_version_id: UUID
     settings: dict[str, Any] = {}
+    others: dict[str, UUID] = Field({}, description="Further model versions by role: teacher, reward_model.")
     measure: bool = Field(False, description="Compute one update for real, which may take a minute or two.")
 
 

@@ -74,6 +74,13 @@ def test_a_real_step_knows_what_is_computed_beforehand(
     assert ask(tiny_llama, data, True, method=method, others=others)["measured"] > 1 << 20
 
 
+@pytest.mark.parametrize(("top_k", "held"), [(0, True), (8, False)])
+def test_a_teacher_counts_as_long_as_it_stays(top_k: int, held: bool, tiny_llama: Path, tmp_path: Path) -> None:
+    data, method = method_data.data(tmp_path / "data", "distillation"), {"name": "distillation", "top_k": top_k}
+    found = sizes(ask(tiny_llama, data, method=method, others={"teacher": {"model": str(tiny_llama)}}))
+    assert found.get("others", 0) == (found["weights"] if held else 0)
+
+
 def test_weights_are_counted_as_they_will_lie_in_memory(tiny_llama: Path, tiny_quantised: Path, data: Path) -> None:
     plain, packed = (sizes(ask(model, data))["weights"] for model in (tiny_llama, tiny_quantised))
     assert plain == packed  # a CPU computes in float32

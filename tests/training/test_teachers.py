@@ -10,7 +10,8 @@ from mlxplatform.core.access import Role, make_user
 from mlxplatform.core.errors import Invalid
 from registry.models import ModelVersion
 from tests.training.runs import make_job
-from training import services
+from training import memory_plans, services
+from training.engine.config import TrainSettings
 from training.models import Job
 
 pytestmark = pytest.mark.django_db
@@ -58,3 +59,9 @@ def test_more_tokens_than_the_teacher_knows():
 
 def test_none_at_all():
     assert set(refused(None)) == {"teacher.missing"}
+
+
+def test_a_plan_of_memory_is_asked_with_the_teacher():
+    teacher, job = model({"a": 0}), make_job()
+    asked = memory_plans.question(TrainSettings(), job.model_version, job.dataset_version, {"teacher": teacher})
+    assert asked["others"] == {"teacher": {"model": str(teacher.folder), "adapter": None}}

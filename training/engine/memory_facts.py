@@ -51,6 +51,7 @@ def of(model: nn.Module, optimizer: mo.Optimizer, about: dict[str, Any], config:
     return Facts(
         model_type=str(about.get("model_type", "")),
         weights=everything - added,
+        others=_others(config, device),
         adapters=added,
         trained=sum(array.size for array in trained.values()),
         optimizer=sum(array.nbytes for _, array in tree_flatten(optimizer.state)),
@@ -65,6 +66,13 @@ def of(model: nn.Module, optimizer: mo.Optimizer, about: dict[str, Any], config:
         kept=1.0 if device.is_cpu else memory_plan.KEPT_GPU,
         again=memory_plan.AGAIN if device.is_cpu else memory_plan.AGAIN_GPU,
     )
+
+
+def _others(config: TrainConfig, device: Device) -> int:
+    """Bytes of the further models that stay in memory, as far as they are given."""
+    held = [config.others[role] for role in config.method.holds if role in config.others]
+    models = [open_place(place, config.dtype, device).loaded.model for place in held]
+    return sum(array.nbytes for model in models for _, array in tree_flatten(model.parameters()))
 
 
 def largest_rows(lengths: Iterable[int], config: TrainConfig, ranks: int = 1) -> list[int]:

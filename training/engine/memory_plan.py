@@ -62,6 +62,8 @@ class Facts:
     """Numbers of the logits that are made at once; 0: all of them."""
     logits_arrays: int = LOGITS_ARRAYS
     """Arrays of that many numbers that are there at once."""
+    others: int = 0
+    """Further models that stay in memory: a teacher, a reward model."""
     kept: float = 1.0
     """How much more than :attr:`Block.numbers` blocks keep on this device."""
     again: float = AGAIN
@@ -194,6 +196,7 @@ def make(
     gradients = FLOAT * facts.trained
     always = [
         Line("weights", facts.weights, "always", "The model as it lies in memory on this device."),
+        Line("others", facts.others, "always", "Models beside it: a teacher, a reward model."),
         Line("adapters", facts.adapters, "always", "The matrices that are added and trained."),
         Line("optimizer", facts.optimizer, "always", "What the optimizer remembers of every trained weight."),
         Line("program", PROGRAM if on_host else 0, "always", "Python, MLX, the tokenizer and the rows."),

@@ -47,7 +47,7 @@ def create_training(
     if parent and mother is None:
         problems.append(Problem(("parent",), "job.unknown", "There is no such parent job.", "Leave it empty."))
     if not problems and checked and model and data and not force_memory:
-        problems += memory_plans.problems(checked, model, data)
+        problems += memory_plans.problems(checked, model, data, inputs)
     if problems or checked is None or model is None or data is None:
         raise Invalid.of(problems)
     return enqueue(
@@ -65,13 +65,22 @@ def create_training(
 
 
 def checked_training(
-    user: Any, settings: dict[str, Any], model_version_id: Any, dataset_version_id: Any
-) -> tuple[TrainSettings, ModelVersion, DatasetVersion]:
-    """What a training that is only asked about would begin with. Raises Invalid with all problems."""
+    user: Any,
+    settings: dict[str, Any],
+    model_version_id: Any,
+    dataset_version_id: Any,
+    others: dict[str, Any] | None = None,
+) -> tuple[TrainSettings, ModelVersion, DatasetVersion, dict[str, ModelVersion]]:
+    """What a training that is only asked about would begin with; the last are further models by role.
+
+    Raises Invalid with all problems.
+    """
     checked, model, data, problems = _looked_at(user, settings, model_version_id, dataset_version_id)
+    inputs, unfit = _others(user, checked, others or {}, model)
+    problems += unfit
     if problems or checked is None or model is None or data is None:
         raise Invalid.of(problems)
-    return checked, model, data
+    return checked, model, data, inputs
 
 
 def _looked_at(

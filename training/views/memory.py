@@ -55,7 +55,9 @@ def memory_card(request: HttpRequest) -> HttpResponse:
     if form.is_valid() and form.settings and choices.model and choices.dataset:
         measure = texts.get("measure") == "on"
         try:
-            answer = memory_plans.ask(form.settings, choices.model, choices.dataset, measure=measure)
+            answer = memory_plans.ask(
+                form.settings, choices.model, choices.dataset, measure=measure, others=choices.chosen_others
+            )
         except DomainError as error:
             context["error"] = error
         else:

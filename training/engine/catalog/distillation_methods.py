@@ -68,6 +68,11 @@ class Distillation(_Distilled):
         level="adjust",
     )
 
+    @property
+    def holds(self) -> tuple[Other, ...]:
+        """Nobody, once the teacher has told its likeliest tokens."""
+        return () if self.top_k else self.needs
+
 
 class Gkd(_Distilled):
     """Generalised knowledge distillation (Agarwal et al. 2024, arXiv 2306.13649): on the student's own answers."""

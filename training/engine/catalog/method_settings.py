@@ -30,10 +30,18 @@ class MethodSettings(Settings):
     online: ClassVar[bool] = False
     """Whether it trains on what the model itself writes meanwhile."""
 
+    goal: ClassVar[str] = "loss"
+    """The held-out value by which its trainings are judged; of ``loss`` less is better, of all others more."""
+
     @property
     def needs(self) -> tuple[Other, ...]:
         """Other models that must be given."""
         return ()
+
+    @property
+    def holds(self) -> tuple[Other, ...]:
+        """Other models that stay in memory for the whole training."""
+        return self.needs
 
     @property
     def sequences(self) -> int:
