@@ -8,7 +8,7 @@ PARITY := .venv-parity
 EXACT := MLX_ENABLE_TF32=0 TRL_EXPERIMENTAL_SILENCE=1
 BENCH = $(if $(ROWS),--rows $(ROWS)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(WRITE),--write)
 
-.PHONY: demo serve install install-dev assets test check format lint types contracts chaos browser smollm parity showcase bench bench-overhead bench-cuda bench-live screenshots lock clean
+.PHONY: demo serve install install-dev assets test check format lint types contracts chaos browser smollm parity showcase bench bench-methods bench-generation bench-overhead bench-cuda bench-live screenshots lock clean
 
 demo: install assets ## install, start, train the demo, go on serving (EXIT=1 ends after the training)
 	$(BIN)/python manage.py demo $(if $(EXIT),--exit)
@@ -77,7 +77,15 @@ showcase: install-dev ## every method on SmolLM2-135M, about half an hour; write
 
 bench: install-dev ## our engine beside mlx-lm and mlx-lm-lora on this CPU, and what the platform costs; QUICK=1, WRITE=1
 	$(BIN)/python -m tests.bench.cpu $(BENCH) $(if $(QUICK),--quick)
+	$(if $(QUICK)$(ROWS),,$(BIN)/python -m tests.bench.methods $(BENCH))
+	$(if $(QUICK)$(ROWS),,$(BIN)/python -m tests.bench.generation $(if $(WRITE),--write))
 	$(if $(QUICK)$(ROWS),,$(BIN)/python -m tests.bench.overhead $(if $(WRITE),--write))
+
+bench-methods: install-dev ## DPO, ORPO, distillation, PPO and GRPO; QUICK=1, ROWS=, WRITE=1
+	$(BIN)/python -m tests.bench.methods $(BENCH) $(if $(QUICK),--quick)
+
+bench-generation: install-dev ## answers of many prompts at once, beside mlx_lm.batch_generate
+	$(BIN)/python -m tests.bench.generation $(if $(WRITE),--write)
 
 bench-overhead: install-dev
 	$(BIN)/python -m tests.bench.overhead $(if $(WRITE),--write)

@@ -71,13 +71,39 @@ def write(folder: Path, model: Path, count: int, longest: int = LONGEST, seed: i
     docs, trained = _lines(seed), 0
     with open(folder / "train.jsonl", "w") as file:
         for length in lengths(count, seed, longest=longest):
-            lines: list[str] = []
-            while len(encode(_chat(lines), words, "all").ids) < length:
-                lines.append(next(docs))
-            row = _fitting(lines, words, length)
+            row = _of_length(docs, words, length)
             trained += encode(row, words).count
             file.write(json.dumps(row) + "\n")
     return trained
+
+
+def write_pairs(folder: Path, model: Path, count: int, longest: int, seed: int = 1) -> None:
+    """``count`` pairs as train.jsonl in ``folder``: a chat's question and answer, and another answer about as long."""
+    words = tokenizer.load(model)
+    folder.mkdir(parents=True, exist_ok=True)
+    docs = _lines(seed)
+    with open(folder / "train.jsonl", "w") as file:
+        for length in lengths(count, seed, longest=longest):
+            first, second = (_of_length(docs, words, length)["messages"] for _ in range(2))
+            row = {"prompt": first[:1], "chosen": first[1]["content"], "rejected": second[1]["content"]}
+            file.write(json.dumps(row) + "\n")
+
+
+def write_prompts(folder: Path, count: int, seed: int = 1) -> None:
+    """``count`` short questions as train.jsonl in ``folder``."""
+    docs = python_docs.collect()
+    random.Random(seed).shuffle(docs)
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = [{"prompt": [{"role": "user", "content": doc.question}]} for doc in docs[:count]]
+    (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def _of_length(docs: Iterator[str], words: tokenizer.Tokenizer, length: int) -> dict[str, list[dict[str, str]]]:
+    """A chat of at most ``length`` tokens, and nearly as many."""
+    lines: list[str] = []
+    while len(encode(_chat(lines), words, "all").ids) < length:
+        lines.append(next(docs))
+    return _fitting(lines, words, length)
 
 
 def _lines(seed: int) -> Iterator[str]:

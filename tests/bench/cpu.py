@@ -89,11 +89,11 @@ def measure(home: Path, rows: tuple[Row, ...], number: int, works: dict[str, Wor
     """All rounds; prints each run when it is done."""
     os.environ["MLXP_HOME"] = str(home)  # the engine keeps its copy of the BLAS there, too
     fast = blas.environment(home / "cache")
-    if any(row.trainer == "mlx_lm_lora_package" for row in rows):
-        why = package.install(home / "peers")
-        if why:
-            append(results, Run("mlx-lm-lora", skipped=why))
-            rows = tuple(row for row in rows if row.name != "mlx-lm-lora")
+    packaged = [row for row in rows if row.trainer in ("mlx_lm_lora_package", "mlx_lm_lora_pairs")]
+    if packaged and (why := package.install(home / "peers")):
+        for row in packaged:
+            append(results, Run(row.name, skipped=why))
+        rows = tuple(row for row in rows if row not in packaged)
     peers = {"PYTHONPATH": os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(home / "peers")]))}
     folder = home / "runs"
     shutil.rmtree(folder, ignore_errors=True)

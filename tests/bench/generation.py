@@ -1,8 +1,8 @@
 """Our rollouts against ``mlx_lm.batch_generate``: same process, weights, prompts, BLAS and memory settings, in turns.
 
-    python -m tests.bench.generation [--rounds 5] [--home FOLDER] [--only NAME …]
+    python -m tests.bench.generation [--rounds 5] [--home FOLDER] [--only NAME …] [--write]
 
-Prints a markdown table and one line of JSON.
+Prints a markdown table and one line of JSON; ``--write`` puts the table into docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -21,8 +21,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from tests.bench import page
 from training.engine import allocator, blas
 
+SECTION = "bench generation"
+ABOUT = (
+    "SmolLM2-135M in float32. Both sides in one process with the same weights, prompts and BLAS, in turns: median "
+    "(least–most), ratios within a round. *By CPU time*: the same ratio by seconds of processor."
+)
 HOME = Path(os.environ.get("MLXP_HOME", "var")) / "bench"
 
 
@@ -58,12 +64,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--home", type=Path, default=HOME, help="folder for the model, made at the first run")
     parser.add_argument("--only", nargs="*", choices=list(CASES), default=list(CASES))
+    parser.add_argument("--write", action="store_true", help="replace the section in docs/benchmarks.md")
     asked = parser.parse_args()
     if wanted := allocator.environment() | blas.environment(asked.home / "blas"):
         os.execve(sys.executable, [sys.executable, "-m", "tests.bench.generation", *sys.argv[1:]], os.environ | wanted)
     bench = Bench(asked.home)
     results = [bench.case(name, CASES[name], asked.rounds) for name in asked.only]
     print(table(results))
+    if asked.write:
+        page.write(SECTION, "\n\n".join([page.heading("make bench-generation"), ABOUT, table(results)]))
     print(json.dumps({"machine": machine(), "rounds": asked.rounds, "cases": results}))
 
 

@@ -30,7 +30,7 @@ def config(work: Work, settings: Mapping[str, Any]) -> dict[str, Any]:
         "model": work.model,
         "data": work.data,
         "adapter": adapter,
-        "method": {"name": "sft", "train_on": work.train_on},
+        "method": {"name": work.method},
         "lr_schedule": {"name": "constant"},
         "learning_rate": work.learning_rate,
         "batch_size": work.batch_size,
@@ -41,7 +41,8 @@ def config(work: Work, settings: Mapping[str, Any]) -> dict[str, Any]:
         **QUIET,
     }
     made |= settings
-    made["method"] = {"train_on": work.train_on, **made["method"]}
+    if made["method"]["name"] in ("sft", "distillation"):
+        made["method"] = {"train_on": work.train_on, **made["method"]}
     if made["method"]["name"] == "distillation":
         made["others"] = {"teacher": {"model": work.model}}  # of the student's own size: a step costs what it costs
     return made
@@ -81,7 +82,9 @@ def read(row: str, number: int, events: list[Event], ended: child.Ended, run_dir
     metrics = [event for event in events if event.event == "metrics"]
     if not metrics:
         return Run(row, number, skipped="it ended before its first step")
-    begins = next(event.t for event in events if event.event == "phase" and event.fields["name"] == "train")
+    phases = [event for event in events if event.event == "phase"]
+    begins = next(event.t for event in phases if event.fields["name"] == "train")
+    read_at = max(event.t for event in phases if event.fields["name"] == "tokenize")
     steps = []
     for before, event in pairwise([None, *metrics]):
         values = event.fields["values"]
@@ -95,12 +98,21 @@ def read(row: str, number: int, events: list[Event], ended: child.Ended, run_dir
         steps,
         start_s=metrics[0].t - ended.began,
         first_s=steps[0].seconds,
+        before_s=begins - read_at,
+        shares=_shares([event.fields["values"] for event in metrics]),
         process_gib=ended.peak_gib,
         others=ended.others,
         device_gib=metrics[-1].fields["values"]["peak_memory_gb"],
         trainable=_trainable(run_dir),
         backend=f"{machine['backend']}, {machine['blas']}".removesuffix(", "),
     )
+
+
+def _shares(values: list[dict[str, float]]) -> dict[str, float]:
+    """Means over the rollouts; nothing for a method that has none."""
+    names = ("generation_share", "scoring_share", "learning_share")
+    told = [one for one in values if names[0] in one]
+    return {name.removesuffix("_share"): sum(one[name] for one in told) / len(told) for name in names} if told else {}
 
 
 def _trainable(run_dir: Path) -> int:

@@ -33,6 +33,7 @@ def play(
     ran = [run.row for run in read(results) if not run.skipped]
     done = {row.name: ran.count(row.name) for row in rows}
     refused: set[str] = set()
+    totals: dict[str, int] = {}
     for _ in range(rounds):
         for row in rows:
             if row.name in refused or 0 < row.rounds <= done[row.name]:
@@ -41,6 +42,10 @@ def play(
             run = one(row, done[row.name], works[row.on], folder, environments[row.given])
             if run.skipped:
                 refused.add(row.name)
+            elif works[row.on].comparable and row.on != "prompts":
+                assert totals.setdefault(row.on, run.tokens) == run.tokens, (
+                    f"{row.name} trained other tokens: {run.tokens}"
+                )
             append(results, run)
             yield run
 

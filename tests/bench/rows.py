@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Trainer = Literal["ours", "mlx_lm_lora_command", "mlx_lm_lora_package", "torch_peft"]
+Trainer = Literal["ours", "mlx_lm_lora_command", "mlx_lm_lora_package", "mlx_lm_lora_pairs", "torch_peft"]
 Given = Literal["nothing", "blas", "everything"]
 
 
@@ -23,8 +23,8 @@ class Row:
     """The engine's own settings."""
     work: Mapping[str, Any] = field(default_factory=dict)
     """Changes to the work: another batch size, full fine-tuning, fewer steps."""
-    on: Literal["plain", "4bit", "short"] = "plain"
-    """Which of the bench's works: with the model in 4 bit, or with a few short rows."""
+    on: Literal["plain", "4bit", "short", "pairs", "prompts"] = "plain"
+    """Which of the bench's works: with the model in 4 bit, a few short rows, pairs of answers, bare prompts."""
     given: Given = "blas"
     """What a peer's process gets of the environment that our engine starts itself in."""
     rounds: int = 0
@@ -87,6 +87,46 @@ CUDA_ROWS = (
         work={"fine_tune": "full"},
     ),
     Row("qlora", "ours, QLoRA 4-bit, 16,384 tokens a batch", settings={"batch_tokens": 16384}, on="4bit"),
+)
+
+
+#: The rules of the online rows reward short answers: cheap, so that the shares are those of the method.
+_ONLINE = {
+    "rewards": ["length at_most=16 soft=32"],
+    "reward_model_weight": 0.0,
+    "max_completion_length": 48,
+}
+_POLICY = {"batch_size": 8, "max_seq_length": 256}
+
+METHOD_ROWS = (
+    Row("lora-dpo", "mlx-lm-lora (`train_dpo`)", "mlx_lm_lora_pairs", work={"method": "dpo"}, on="pairs"),
+    Row("dpo", "ours, DPO", work={"method": "dpo"}, on="pairs"),
+    Row("lora-orpo", "mlx-lm-lora (`train_orpo`)", "mlx_lm_lora_pairs", work={"method": "orpo"}, on="pairs"),
+    Row("orpo", "ours, ORPO", work={"method": "orpo"}, on="pairs"),
+    Row("sft", "ours, SFT"),
+    Row(
+        "distillation",
+        "ours, distillation, the teacher's 64 likeliest tokens cached",
+        settings={"method": {"name": "distillation", "top_k": 64}},
+    ),
+    Row(
+        "ppo",
+        "ours, PPO, 16 prompts, 4 passes",
+        settings={"method": {"name": "ppo", "rollout_batch": 16, **_ONLINE}, **_POLICY},
+        work={"iters": 16},
+        on="prompts",
+    ),
+    Row(
+        "grpo",
+        "ours, GRPO, 4 prompts with 4 answers, 1 pass",
+        settings={
+            "method": {"name": "grpo", "rollout_batch": 4, "num_generations": 4, **_ONLINE},
+            "grad_accumulation_steps": 2,
+            **_POLICY,
+        },
+        work={"iters": 4},
+        on="prompts",
+    ),
 )
 
 

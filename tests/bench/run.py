@@ -34,6 +34,10 @@ class Run:
     """From the process's start to the end of its first step."""
     first_s: float = 0.0
     """The first step alone."""
+    before_s: float = 0.0
+    """What is computed once before the first step, such as the reference's log-probs."""
+    shares: dict[str, float] = field(default_factory=dict)
+    """Of a rollout's time, by what it went into: generation, scoring, learning."""
     process_gib: float = 0.0
     """High-water mark of the process's resident memory."""
     device_gib: float = 0.0
@@ -48,6 +52,23 @@ class Run:
     def rate(self, since: float = 0.0, until: float = float("inf")) -> float | None:
         """Trained tokens per second in the epochs ``since`` to ``until``, all steps included; None for no step."""
         return _rate([s for s in self.steps if since < s.epoch - 1e-9 and s.epoch <= until + 1e-9])
+
+    @property
+    def tokens(self) -> int:
+        """Trained tokens of all steps."""
+        return sum(step.tokens for step in self.steps)
+
+    def step_s(self, since: float = 0.0) -> float | None:
+        """Seconds of a step, a mean over the epochs after ``since``; None for no step."""
+        found = [step.seconds for step in self.steps if since < step.epoch - 1e-9]
+        return sum(found) / len(found) if found else None
+
+    @property
+    def whole_rate(self) -> float | None:
+        """Trained tokens per second of one epoch together with what is computed before it; None for no step."""
+        first = [step for step in self.steps if step.epoch <= 1 + 1e-9]
+        seconds = self.before_s + sum(step.seconds for step in first)
+        return sum(step.tokens for step in first) / seconds if first and seconds else None
 
     @property
     def rate_after_first(self) -> float | None:

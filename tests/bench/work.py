@@ -20,6 +20,8 @@ class Work:
     """Rows of train.jsonl; a multiple of ``batch_size``, because mlx-lm leaves the rest out."""
     batch_size: int
     epochs: int
+    method: str = "sft"
+    """The engine's name of the method; peers' drivers know which of their trainers it is."""
     train_on: Literal["assistant", "all"] = "assistant"
     fine_tune: Literal["lora", "full"] = "lora"
     rank: int = 8
@@ -40,6 +42,11 @@ class Work:
     def steps(self) -> int:
         """Optimizer updates of a trainer that takes ``batch_size`` rows at a time."""
         return self.iters or self.epochs * -(-self.rows // self.batch_size)
+
+    @property
+    def comparable(self) -> bool:
+        """Whether every trainer trains the same tokens: whole epochs, whatever the time."""
+        return not self.seconds and not self.iters
 
     def write(self, path: Path) -> Path:
         """Store it for another process."""

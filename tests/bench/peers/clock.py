@@ -16,8 +16,8 @@ from typing import Any
 
 from tests.bench.run import GIB, Run, Step
 from tests.bench.work import Work
-from training.engine import tokenizer
-from training.engine.masks import Encoded, encode
+from training.engine import masks, token_view, tokenizer
+from training.engine.masks import Encoded
 
 
 class Enough(Exception):  # noqa: N818 - no error: the time given is over
@@ -25,10 +25,11 @@ class Enough(Exception):  # noqa: N818 - no error: the time given is over
 
 
 def encoded(work: Work) -> list[Encoded]:
-    """The rows as tokens, with the flags that our engine trains by."""
+    """The rows as tokens, with the flags that our engine trains by; of a pair both answers, the chosen one first."""
     words = tokenizer.load(Path(work.model))
     lines = (Path(work.data) / "train.jsonl").read_text().splitlines()
-    return [encode(json.loads(line), words, work.train_on, work.max_seq_length) for line in lines]
+    parts = [token_view.encoded(json.loads(line), words, work.train_on).values() for line in lines]
+    return [masks.shortened(part, work.max_seq_length) for row in parts for part in row]
 
 
 class Truth:

@@ -38,8 +38,10 @@ def prepare(work: Work) -> tuple[Any, Any]:
     """Model with its trainable parameters, and the data set, as ``mlx_lm.lora`` makes them."""
     np.random.seed(work.seed)
     model, tokenizer = load(work.model)
-    asked = SimpleNamespace(data=work.data, mask_prompt=work.train_on == "assistant", train=True, test=False)
-    rows, _, _ = load_dataset(asked, tokenizer)
+    rows: Any = []  # its own reader knows no pairs
+    if work.method == "sft":
+        asked = SimpleNamespace(data=work.data, mask_prompt=work.train_on == "assistant", train=True, test=False)
+        rows, _, _ = load_dataset(asked, tokenizer)
     mx.random.seed(work.seed)
     model.freeze()
     if work.fine_tune == "full":
