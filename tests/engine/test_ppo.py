@@ -28,9 +28,7 @@ def test_rewards_and_advantages_of_a_rollout_by_hand() -> None:
     """Every token pays 0.1 · (−1 + 2); the second answer was cut and pays 0.5 more."""
     made = round_of([2, 1], [[1, 2], [3]], [True, False])
     values = [np.array([0.5, 1.0], dtype=np.float32), np.array([0.25], dtype=np.float32)]
-    made = type(made)(
-        made.answers, made.examples, made.rewarded, Read(made.policy.log_probs, [], values), made.reference
-    )
+    made = replace(made, policy=Read(made.policy.log_probs, [], values))
     method = Ppo(Settings(kl_coef=0.1, missing_eos_penalty=0.5, **PLAIN))
     rewards = method._rewards_by_token(made)
     assert [row.tolist() for row in rewards] == [pytest.approx([-0.1, 1.9]), pytest.approx([0.4])]

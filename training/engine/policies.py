@@ -97,6 +97,9 @@ class PolicyMethod(Online):
         every = [row for rows in splits.values() for row in rows.rows]
         self._answering = Answering(model, desk.tokenizer, drawn, wanted.max_completion_length, every)
         self._reference = Reference(model) if self.refers else None
+        if self._reference is not None and self._reference.bytes:
+            kept = self._reference.bytes / (1 << 30)
+            desk.say.log(f"The weights before the training stay in memory as the reference: {kept:.2f} GiB.")
         return splits
 
     def judge(self, prompts: Sequence[Example], check: Callable[[], None]) -> Numbers:

@@ -79,7 +79,8 @@ def run(config: TrainConfig, session: Session, group: Group | None = None) -> di
         compiled=not machine.is_cpu,
     )
     facts_of_memory = memory_facts.of(loaded.model, trainer.optimizer, loaded.config, config, machine)
-    watch.expect(facts_of_memory, batches.sequence_lengths(splits["train"].rows), layout.name, group.size)
+    lengths = [length + method.grows for length in batches.sequence_lengths(splits["train"].rows)]
+    watch.expect(facts_of_memory, lengths, layout.name, group.size)
     trainer.resume()
     result = trainer.fit()
     return {**result, "model": str(config.model), "machine": machine.as_dict()}
