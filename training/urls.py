@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import include, path
 
-from training.views import demo, job, jobs, memory, new_job, series
+from training.views import autoconfig, demo, job, jobs, memory, new_job, series
 
 urlpatterns = [
     path("demo/", demo.demo_page, name="demo"),
@@ -12,6 +12,7 @@ urlpatterns = [
     path("jobs/selected/", jobs.bulk, name="jobs_bulk"),
     path("jobs/new/", new_job.new_job, name="job_new"),
     path("jobs/new/plan/", new_job.plan_card, name="job_plan"),
+    path("jobs/new/autoconfig/", autoconfig.autoconfig_card, name="job_autoconfig"),
     path("jobs/new/memory/", memory.memory_card, name="job_memory"),
     path("jobs/new/method/", new_job.method, name="job_method"),
     path("jobs/new/block/<str:path>/", new_job.block, name="job_block"),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import uuid
+from io import StringIO
 from typing import Any, Literal
 
 import pytest
+from django.core.management import CommandError, call_command
 
 from mlxplatform.core.access import Role, make_user
 from mlxplatform.core.errors import Invalid
@@ -105,3 +107,16 @@ def test_what_is_wrong_is_named(chosen: Chosen) -> None:
     gone = call("POST", "/auto-config", {**ids(chosen), "model_version_id": str(uuid.uuid4())})
     assert (gone.status_code, code(gone)) == (422, "model.unknown")
     assert Caller("viewer", "read")("POST", "/auto-config", ids(chosen)).status_code == 403
+
+
+def test_the_command_line_says_the_same(chosen: Chosen, monkeypatch: pytest.MonkeyPatch) -> None:
+    tell(monkeypatch, "cpu", fits_at=1)
+    make_user("root", Role.ADMIN, superuser=True)
+    said = StringIO()
+    call_command("autoconfig", "tiny", "support", stdout=said)
+    assert "adapter.rank = 8: " in said.getvalue() and "To fit: Gradient checkpointing" in said.getvalue()
+    assert "It fits: about 3.00 GiB of 4.00." in said.getvalue()
+    with pytest.raises(CommandError, match=r"no registered model 'magic'\. Known are: tiny\."):
+        call_command("autoconfig", "magic", "support")
+    with pytest.raises(CommandError, match="cannot train on these"):
+        call_command("autoconfig", "tiny", "support", "--method", "dpo")
