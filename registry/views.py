@@ -34,6 +34,14 @@ LOSSES = {
     "first_test_loss": "Test loss before",
     "train_loss": "Training loss",
 }
+#: The same of trainings that are judged by rewards.
+REWARDS = {
+    "best_val_reward": "Best reward on held-out prompts",
+    "val_reward": "Reward on held-out prompts",
+    "test_reward": "Reward on test prompts",
+    "first_val_reward": "Reward before",
+    "first_test_reward": "Test reward before",
+}
 #: Kinds of sources in words.
 KINDS = {
     "gguf": "GGUF file",
@@ -222,8 +230,8 @@ def download(request: HttpRequest, version_id: Any, index: int) -> HttpResponseB
 
 
 def figures(version: ModelVersion) -> list[tuple[str, Any]]:
-    """The final losses with their words."""
-    return [(label, version.metrics[name]) for name, label in LOSSES.items() if name in version.metrics]
+    """The final rewards and losses with their words."""
+    return [(label, version.metrics[name]) for name, label in (REWARDS | LOSSES).items() if name in version.metrics]
 
 
 def counts(version: ModelVersion) -> list[tuple[str, Any]]:

@@ -30,7 +30,8 @@ from training.orders import version_id
 #: rest is for resuming.
 ADAPTER_FILES = ("adapters.safetensors", "adapter_config.json")
 FIGURES = ("val_loss", "best_val_loss", "first_val_loss", "test_loss", "first_test_loss", "best_step", "step",
-           "trained_tokens", "peak_memory_gb")  # fmt: skip
+           "trained_tokens", "peak_memory_gb",
+           "best_val_reward", "first_val_reward", "val_reward", "first_test_reward", "test_reward")  # fmt: skip
 
 
 def land(job: Job, result: dict[str, Any]) -> dict[str, str]:

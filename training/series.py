@@ -15,6 +15,8 @@ from django.db import connection, transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
+from training.engine.catalog.charts import quantity
+from training.goals import goal_of, is_better
 from training.models import Checkpoint, Job, JobEvent, Metric, MetricPoint, MetricRollup, Sample
 from training.models.results import ROLLUP_SIZES
 
@@ -74,7 +76,7 @@ class Curves:
         for point in self._accepted:
             metric = touched[point.name] = self.metrics[point.name]
             metric.last_step, metric.last_value = point.step, point.value
-            if point.value is not None and (metric.best_value is None or point.value < metric.best_value):
+            if point.value is not None and is_better(point.name, point.value, metric.best_value):
                 metric.best_step, metric.best_value = point.step, point.value
         _many(INSERT_POINT, [(self.metrics[p.name].pk, p.step, p.value, p.t) for p in self._accepted])
         _many(
@@ -108,7 +110,8 @@ def _cut(metric: Metric, step: int) -> None:
     if last is None:
         metric.delete()
         return
-    best = metric.points.filter(value__isnull=False).order_by("value", "step").first()
+    way = "-value" if quantity(metric.name).better == "more" else "value"
+    best = metric.points.filter(value__isnull=False).order_by(way, "step").first()
     metric.last_step, metric.last_value = last.step, last.value
     metric.best_step, metric.best_value = (best.step, best.value) if best else (None, None)
     metric.save(update_fields=["last_step", "last_value", "best_step", "best_value"])
@@ -189,9 +192,15 @@ def _many(sql: str, rows: list[Any]) -> None:
 
 
 def rescore(job_id: Any) -> None:
-    """Mark the present checkpoint with the lowest validation loss as the best one."""
+    """Mark the present checkpoint that did best on the held-out rows: least loss, or greatest reward."""
     present = Checkpoint.objects.filter(job_id=job_id, removed_at=None)
-    best = present.filter(val_loss__isnull=False).order_by(F("val_loss"), F("step")).first()
+    goal = goal_of(Job.objects.get(pk=job_id))
+    if goal == "loss":
+        best = present.filter(val_loss__isnull=False).order_by(F("val_loss"), F("step")).first()
+    else:
+        points = MetricPoint.objects.filter(metric__job_id=job_id, metric__name=f"val_{goal}", value__isnull=False)
+        steps = points.filter(step__in=present.values("step")).order_by("-value", "step").values_list("step", flat=True)
+        best = present.filter(step=steps.first()).first()
     if best is not None and not best.is_best:
         present.filter(is_best=True).update(is_best=False)
         present.filter(pk=best.pk).update(is_best=True)

@@ -12,12 +12,16 @@ from django.utils import timezone
 
 from training.charts import remaining
 from training.engine.catalog.adapters import ADAPTERS
+from training.engine.catalog.charts import quantity
+from training.engine.catalog.methods import METHODS
+from training.goals import goal_of, method_of
 from training.models import Job, Metric, MetricPoint
 from training.states import JobState
 
 CURVES = (
     "train_loss",
-    "val_loss",
+    *(f"val_{goal}" for goal in sorted({row.settings.goal for row in METHODS})),  # type: ignore[attr-defined]
+    "reward",
     "learning_rate",
     "grad_norm",
     "tokens_per_second",
@@ -54,6 +58,7 @@ class Summary:
 
     job: Job
     last: dict[str, float | None] = field(default_factory=dict)
+    goal: str = "loss"
     first_val: float | None = None
     best_val: float | None = None
     best_step: int | None = None
@@ -61,10 +66,30 @@ class Summary:
 
     @property
     def change(self) -> float | None:
-        """Best validation loss against the one before training, as a share: -0.31 is 31 % lower."""
-        if self.first_val is None or self.best_val is None or self.first_val == 0:
+        """The best held-out value against the one before training: for a loss as a share (-0.31 is 31 % lower),
+        for a reward, which may be 0 or less, as a difference."""
+        if self.first_val is None or self.best_val is None:
             return None
-        return (self.best_val - self.first_val) / self.first_val
+        if not self.is_loss:
+            return self.best_val - self.first_val
+        return (self.best_val - self.first_val) / self.first_val if self.first_val else None
+
+    @property
+    def is_loss(self) -> bool:
+        """Whether it is judged by a loss, of which less is better."""
+        return self.goal == "loss"
+
+    @property
+    def look(self) -> str:
+        """Whether the change is a good one: better, worse or neither."""
+        if not self.change:
+            return ""
+        return "better" if (self.change < 0) == self.is_loss else "worse"
+
+    @property
+    def goal_label(self) -> str:
+        """What it is judged by, for before a number."""
+        return "Validation loss" if self.is_loss else f"{quantity(self.goal).label} on held-out prompts"
 
     @property
     def is_training(self) -> bool:
@@ -76,6 +101,12 @@ class Summary:
 
     @property
     def method(self) -> str:
+        """Method and adapter in a few words, such as "DPO, LoRA"; the usual method is not named."""
+        label = METHODS[method_of(self.job)].label
+        return self.adapter if method_of(self.job) == METHODS.names[0] else f"{label}, {self.adapter}"
+
+    @property
+    def adapter(self) -> str:
         """The adapter by its label; QLoRA where LoRA trains on a quantised base."""
         name = str((self.job.settings.get("adapter") or {}).get("name", ""))
         base = self.job.model_version
@@ -149,10 +180,12 @@ def summary(job: Job) -> Summary:
 
 
 def _summary(job: Job, metrics: dict[str, Any], left: float | None) -> Summary:
-    val = metrics.get("val_loss")
+    goal = goal_of(job)
+    val = metrics.get(f"val_{goal}")
     return Summary(
         job,
         {name: metric.last_value for name, metric in metrics.items()},
+        goal=goal,
         first_val=val.first if val else None,
         best_val=val.best_value if val else None,
         best_step=val.best_step if val else None,

@@ -15,9 +15,10 @@ from mlxplatform.core.access import Role, allows, require
 from mlxplatform.core.errors import NotFound
 from registry.models import ModelVersion
 from training import figures, services
-from training.charts import curves
+from training.engine.catalog.charts import Drawn, drawn
 from training.failures import Failure, explain
-from training.models import Attempt, DatasetVersion, Evaluation, Job
+from training.goals import method_of
+from training.models import Attempt, Checkpoint, DatasetVersion, Evaluation, Job, Metric, MetricPoint
 from training.origins import resolved
 from training.states import AttemptState, JobState
 from training.summary import Summary, summary
@@ -105,7 +106,8 @@ def _overview(about: Summary) -> dict[str, Any]:
     job = about.job
     return {
         "grid": _sample_grid(job)[:NEWEST_SAMPLES],
-        "checkpoints": list(job.checkpoints.filter(removed_at=None)[:4]),
+        "charts": _drawn(about)[:2] if about.is_training else [],
+        "checkpoints": _valued(about, list(job.checkpoints.filter(removed_at=None)[:4])),
         "events": _feed(job),
         "has_points": bool(about.last),
         "figures": figures.of_job(job, Evaluation.objects.filter(job__deleted_at=None)) if about.is_evaluation else [],
@@ -160,7 +162,11 @@ def _sample_grid(job: Job) -> list[dict[str, Any]]:
 def _checkpoints(about: Summary) -> dict[str, Any]:
     rows = list(about.job.checkpoints.all())
     kept = [row for row in rows if row.removed_at is None]
-    return {"checkpoints": kept, "removed": len(rows) - len(kept), "disk": sum(row.bytes for row in kept)}
+    return {
+        "checkpoints": _valued(about, kept),
+        "removed": len(rows) - len(kept),
+        "disk": sum(row.bytes for row in kept),
+    }
 
 
 def _log(about: Summary) -> dict[str, Any]:
@@ -182,7 +188,26 @@ def _config(about: Summary) -> dict[str, Any]:
 
 
 def _charts(about: Summary) -> dict[str, Any]:
-    return {"has_points": bool(curves(about.job, ["train_loss"], 1))}
+    return {"charts": _drawn(about)}
+
+
+def _drawn(about: Summary) -> list[Drawn]:
+    """The charts of the job's method, and of whatever else it has reported."""
+    names = Metric.objects.filter(job=about.job).values_list("name", flat=True)
+    return drawn(method_of(about.job), about.goal, names)
+
+
+def _valued(about: Summary, checkpoints: list[Checkpoint]) -> list[Checkpoint]:
+    """Checkpoints with the held-out ``value`` that the job is judged by."""
+    if about.is_loss:
+        values = {row.step: row.val_loss for row in checkpoints}
+    else:
+        points = MetricPoint.objects.filter(metric__job=about.job, metric__name=f"val_{about.goal}")
+        steps = [row.step for row in checkpoints]
+        values = dict(points.filter(step__in=steps).values_list("step", "value"))
+    for row in checkpoints:
+        row.value = values.get(row.step)  # type: ignore[attr-defined]  # for the template
+    return checkpoints
 
 
 BODIES = {

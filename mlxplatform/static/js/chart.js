@@ -15,7 +15,7 @@ class Chart {
     this.host = root.querySelector(".host");
     this.set = root.dataset;
     this.keys = this.set.keys.split(",");
-    this.names = (this.set.names ?? this.set.keys).split(",");
+    this.names = this.set.names?.split("|") ?? this.keys;
     this.write = formats[this.set.format] ?? formats.signif;
     this.series = new Map(this.keys.map((key) => [key, new Series()]));
     this.marks = {};
@@ -155,7 +155,7 @@ class Chart {
     this.draw();
   }
 
-  star() { return this.set.best ? this.series.get(this.set.best)?.best() : null; }
+  star() { return this.set.best ? this.series.get(this.set.best)?.best(this.set.better !== "more") : null; }
 
   /** What x shows: the zoom, or everything, so that the right edge follows the newest point. */
   range() {

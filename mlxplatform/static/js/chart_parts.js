@@ -20,7 +20,7 @@ const line = (i, extra = {}) => ({
 export function lines(keys, hidden, smoothed) {
   return keys.flatMap((key, i) => {
     const show = !hidden.has(key);
-    if (i > 0) return [line(i, { show, points: { show: true, size: 6, fill: colour(`series-${i + 1}`) } })];
+    if (i > 0) return [line(i, { show, points: { show: /^(val|test)_/.test(key), size: 6, fill: colour(`series-${i + 1}`) } })];
     const edge = line(0, { stroke: "transparent", show });
     return [line(0, { show }), line(0, { width: 1, stroke: colour("series-1", 0.4), show: show && smoothed }), edge, { ...edge }];
   });

@@ -26,6 +26,7 @@ class PolicySettings(MethodSettings):
 
     reads: ClassVar[tuple[str, ...]] = ("prompts", *_ASKING, "preference", "kto")
     online: ClassVar[bool] = True
+    goal: ClassVar[str] = "reward"
     group: ClassVar[Group] = "Reinforcement"
     takes: ClassVar[tuple[Other, ...]] = ("reward_model",)
 
