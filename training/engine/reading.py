@@ -85,8 +85,7 @@ def _chunks(head: Head, hidden: mx.array, targets: mx.array, temperature: float)
         logits = head.project(hidden[start : start + size])
         made.append(_said(logits, targets[start : start + size]))
         mx.eval(made[-1])
-    said, spread = zip(*made, strict=True)
-    return mx.concatenate(said), mx.concatenate(spread)
+    return mx.concatenate([said for said, _ in made]), mx.concatenate([spread for _, spread in made])
 
 
 def _said(logits: mx.array, targets: mx.array) -> tuple[mx.array, mx.array]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Generic, Literal, LiteralString, Protocol, TypeVar, cast
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
@@ -33,7 +33,7 @@ def setting(default: Any, label: str, help: str, *, level: Level = "expert", uni
 def code_of_its_own(code: str, message: str, hint: str) -> Exception:
     """What a validator raises so that its fault has the ``code``, with a dot in it, and no general one."""
     # pydantic fills in what stands in braces, and a fault may name anything.
-    return PydanticCustomError(cast(LiteralString, code), "{message}", {"message": message, "hint": hint})
+    return PydanticCustomError(code, "{message}", {"message": message, "hint": hint})
 
 
 @dataclass(frozen=True, slots=True)

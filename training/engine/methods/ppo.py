@@ -46,7 +46,8 @@ class Ppo(PolicyMethod):
 
     @property
     def value(self) -> Callable[[mx.array], mx.array]:
-        return getattr(self._model, scalar_heads.VALUE)  # type: ignore[no-any-return]
+        head: Callable[[mx.array], mx.array] = getattr(self._model, scalar_heads.VALUE)
+        return head
 
     def state(self) -> Numbers:
         return {_COEFFICIENT: self._kl.value}
