@@ -121,3 +121,19 @@ def test_without_any_reward_there_is_nothing_to_learn(name: str) -> None:
     with pytest.raises(ConfigError) as refused:
         check(TrainSettings, {"method": {"name": name, "rewards": [], "reward_model_weight": 0}})
     assert [problem.code for problem in refused.value.problems] == ["reward.missing"]
+
+
+def test_with_all_weights_trained_the_reference_is_the_model_before(tiny_llama: Path, tmp_path: Path) -> None:
+    method = method_data.quick("grpo", rollout_batch=2, max_completion_length=5, beta=0.1)
+    data = method_data.data(tmp_path / "data", "grpo", train=4)
+    size = {"batch_size": 6, "adapter": "full", "learning_rate": 1e-2, "iters": 4}
+    config = runs.request(tiny_llama, data, method=method, **size)
+    assert runs.run(tmp_path / "whole", config) == Exit.FINISHED
+    assert runs.run(tmp_path / "part", config, halt=(2, 1)) == Exit.STOPPED
+    assert runs.run(tmp_path / "part", config) == Exit.FINISHED
+    runs.assert_same(tmp_path / "whole", tmp_path / "part", 4)
+    kl = list(runs.points(tmp_path / "part", "kl").values())
+    assert kl == list(runs.points(tmp_path / "whole", "kl").values())
+    assert kl[0] == 0 and kl[-1] > 0.01
+    said = [e.fields["message"] for e in runs.events(tmp_path / "part") if e.event == "log"]
+    assert any("stay in memory as the reference" in line for line in said)
