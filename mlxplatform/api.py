@@ -18,6 +18,7 @@ from training.catalog_api import router as catalog_router
 from training.data_api import router as data_router
 from training.evaluation_api import router as evaluations_router
 from training.import_api import router as import_router
+from training.optimizer_api import optimizers, presets, schedules
 from training.train_api import router as train_router
 
 api = NinjaAPI(
@@ -39,6 +40,9 @@ api.add_router("/datasets", data_router)
 api.add_router("/evaluations", evaluations_router)
 api.add_router("/catalog", catalog_router)
 api.add_router("/auto-config", autoconfig_router)
+api.add_router("/optimizers", optimizers)
+api.add_router("/schedules", schedules)
+api.add_router("/optimizer-presets", presets)
 api.add_router("/tokens", roof_api.tokens)
 api.add_router("/users", roof_api.users)
 api.add_router("/system", roof_api.system)

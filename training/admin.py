@@ -18,6 +18,7 @@ from training.models import (
     Metric,
     MetricPoint,
     MetricRollup,
+    OptimizerPreset,
     Sample,
 )
 
@@ -124,3 +125,11 @@ class JobInputAdmin(LookOnly):
     list_filter = ("role",)
     list_select_related = ("job", "version__model")
     search_fields = ("=job__number", "version__model__name")
+
+
+@admin.register(OptimizerPreset)
+class OptimizerPresetAdmin(LookOnly):
+    list_display = ("name", "owner", "created_at", "changed_at")
+    list_filter = ("owner",)
+    list_select_related = ("owner",)
+    search_fields = ("name",)

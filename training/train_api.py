@@ -7,7 +7,7 @@ that the form and ``/jobs`` go through, so that a mistake has the same code and 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Annotated, Any
 from uuid import UUID
@@ -49,22 +49,21 @@ class Described:
         return handler(named)
 
 
-def _beside_method() -> type[BaseModel]:
-    """All settings but the method's: one schema for all addresses."""
-    fields: dict[str, Any] = {
-        name: (Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation, field)
-        for name, field in TrainSettings.model_fields.items()
-        if name != "method"
-    }
-    return create_model(
-        "SettingsBesideMethod",
-        __config__=ConfigDict(extra="forbid"),
-        __doc__="Everything about a training that is the same for all methods.",
-        **fields,
-    )
+def only(name: str, about: str, keys: Iterable[str]) -> type[BaseModel]:
+    """A part of a training's settings as a model of its own, for descriptions."""
+    fields: dict[str, Any] = {}
+    for key in keys:
+        field = TrainSettings.model_fields[key]
+        kind = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+        fields[key] = (kind, field)
+    return create_model(name, __config__=ConfigDict(extra="forbid"), __doc__=about, **fields)
 
 
-SETTINGS = _beside_method()
+SETTINGS = only(
+    "SettingsBesideMethod",
+    "Everything about a training that is the same for all methods.",
+    [name for name in TrainSettings.model_fields if name != "method"],
+)
 
 
 def address(row: Row) -> str:

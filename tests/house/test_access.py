@@ -23,7 +23,7 @@ from mlxplatform.core.models import ApiToken, AuditEvent, OneTimeLink
 from registry.models import Alias, ModelVersion, RegisteredModel
 from tests.training.runs import make_job
 from training.consumers import JobConsumer
-from training.models import Dataset, DatasetVersion, Job, JobEvent
+from training.models import Dataset, DatasetVersion, Job, JobEvent, OptimizerPreset
 
 pytestmark = pytest.mark.django_db
 #: Names of the pages that strangers may see.
@@ -59,7 +59,7 @@ OPERATIONS = [
 def counts() -> tuple[int, ...]:
     """Rows of all tables that people's requests may change."""
     tables = (Job, JobEvent, Dataset, DatasetVersion, RegisteredModel, ModelVersion, Alias, User, ApiToken,
-              AuditEvent, OneTimeLink)  # fmt: skip
+              AuditEvent, OneTimeLink, OptimizerPreset)  # fmt: skip
     return tuple(table.objects.count() for table in tables)
 
 

@@ -26,6 +26,7 @@ from training.models import (
     Metric,
     MetricPoint,
     MetricRollup,
+    OptimizerPreset,
     Sample,
 )
 
@@ -64,6 +65,7 @@ def filled(boss: Client) -> None:
     Sample.objects.create(job=job, step=0, index=0, prompt="?")
     Checkpoint.objects.create(job=job, attempt=1, step=1, path="checkpoints/1", sha256="0" * 64)
     JobInput.objects.get_or_create(job=job, role="teacher", version=job.model_version)
+    OptimizerPreset.objects.create(name="Lion, slow", owner=user)
     Evaluation.objects.create(job=job, model_version=job.model_version, dataset_version=job.dataset_version)
 
 

@@ -3,6 +3,7 @@
 from training.models.data import Dataset, DatasetVersion
 from training.models.evaluations import Evaluation
 from training.models.jobs import Attempt, DeviceSlot, Job, JobEvent, JobInput
+from training.models.presets import OptimizerPreset
 from training.models.results import Checkpoint, Metric, MetricPoint, MetricRollup, Sample
 
 __all__ = [
@@ -18,5 +19,6 @@ __all__ = [
     "Metric",
     "MetricPoint",
     "MetricRollup",
+    "OptimizerPreset",
     "Sample",
 ]

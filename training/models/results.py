@@ -23,7 +23,7 @@ class Metric(models.Model):
     last_step = models.PositiveIntegerField(default=0)
     last_value = models.FloatField(null=True)
     best_step = models.PositiveIntegerField(null=True, help_text="Step of the lowest value.")
-    best_value = models.FloatField(null=True, help_text="Lowest value.")
+    best_value = models.FloatField(null=True, help_text="Lowest value; the greatest where more is better.")
 
     class Meta:
         ordering = ["job", "name"]

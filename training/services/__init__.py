@@ -17,9 +17,11 @@ from training.services.create import (
 )
 from training.services.derive import create_generated_dataset, create_student
 from training.services.evaluate import create_evaluation
+from training.services.presets import change_preset, create_preset, delete_preset, find_preset
 
 __all__ = [
     "change",
+    "change_preset",
     "checked_training",
     "clone_settings",
     "configure",
@@ -27,9 +29,12 @@ __all__ = [
     "create_evaluation",
     "create_generated_dataset",
     "create_model_import",
+    "create_preset",
     "create_student",
     "create_training",
     "delete",
+    "delete_preset",
+    "find_preset",
     "rename",
     "request_kill",
     "request_pause",
