@@ -185,8 +185,9 @@ def _read(name: str, config: TrainConfig, tokenizer: Tokenizer, method: Method, 
     if rows.cut:
         session.log(f"{rows.cut} rows of {path.name} are cut at {config.max_seq_length} tokens.", "warning")
     if rows.rows:
-        tokens = rows.trained_tokens
-        session.log(f"{path.name}: {len(rows.rows)} rows, {int(rows.lengths.sum())} tokens, {tokens} of them trained.")
+        # Prompts teach nothing by themselves: what is trained is written to them later.
+        trained = f", {rows.trained_tokens} of them trained" if rows.trained_tokens else ""
+        session.log(f"{path.name}: {len(rows.rows)} rows, {int(rows.lengths.sum())} tokens{trained}.")
     return rows
 
 
