@@ -93,3 +93,22 @@ def test_rewards_that_are_all_equal_move_nothing(tiny_llama: Path, tmp_path: Pat
     terms, gradients = ready.result(Flat(), [0, 1, 2])
     assert terms["loss"] == 0
     assert all(not mx.any(g).item() for g in gradients.values())
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"loss_type": "dr_grpo", "scale_rewards": "none"},
+        {"loss_type": "grpo", "scale_rewards": "batch"},
+        {"importance_sampling_level": "sequence", "epsilon": 3e-4, "epsilon_high": 4e-4, "loss_type": "grpo"},
+        {"epsilon_high": 0.28, "mask_truncated_completions": True, "filter_groups": True, "beta": 0.0},
+    ],
+    ids=["dr_grpo", "grpo", "gspo", "dapo"],
+)
+def test_every_relative_learns_or_keeps_still(settings: dict[str, Any], tiny_llama: Path, tmp_path: Path) -> None:
+    ready = Ready(tmp_path, "grpo", tiny_llama, **settings)
+    terms, gradients = ready.result(Flat(), list(range(len(ready.rows.rows))))
+    assert np.isfinite(list(terms.values())).all()
+    moves = any(mx.any(g != 0).item() for g in gradients.values())
+    assert all(mx.all(mx.isfinite(g)).item() for g in gradients.values())
+    assert moves == any(one.targets for one in ready.rows.rows)

@@ -80,3 +80,11 @@ def test_the_coefficient_is_remembered() -> None:
     method = Ppo(Settings(kl_coef=0.2, adaptive_kl=True))
     method.restore({"kl_coef": 0.3})
     assert method.state() == {"kl_coef": 0.3}
+
+
+def test_rewards_that_are_all_equal_make_no_nan(tiny_llama: Path, tmp_path: Path) -> None:
+    ready = Ready(tmp_path, "ppo", tiny_llama, rewards=["length at_most=99"], max_completion_length=1, kl_coef=0)
+    assert all(np.isfinite(one.arrays[ADVANTAGES]).all() for one in ready.rows.rows)
+    terms, gradients = ready.result(Flat(), [0, 1])
+    assert np.isfinite(list(terms.values())).all()
+    assert all(mx.all(mx.isfinite(g)).item() for g in gradients.values())

@@ -21,7 +21,7 @@ def test_what_is_left_of_a_round_is_learning() -> None:
     for name, seconds in (("generation", 2), ("scoring", 1), ("generation", 1)):
         with shares.span(name):
             clock.now += seconds
-    with shares.span():  # an evaluation counts nowhere
+    with shares.span(), shares.span("generation"):  # what an evaluation generates counts nowhere
         clock.now += 100
     clock.now += 4
     expected = {"generation_share": 3 / 8, "scoring_share": 1 / 8, "learning_share": 4 / 8}

@@ -17,14 +17,19 @@ class Shares:
         self._clock = clock
         self._since: float | None = None
         self._spent: dict[str, float] = {}
+        self._inside = False
 
     @contextmanager
     def span(self, name: str = _ASIDE) -> Iterator[None]:
-        """Time inside counts as ``name``: one of SPANS; without a name it counts nowhere."""
-        since = self._clock()
+        """Time inside counts as ``name``: one of SPANS; without a name it counts nowhere. The outermost one counts."""
+        if self._inside:
+            yield
+            return
+        since, self._inside = self._clock(), True
         try:
             yield
         finally:
+            self._inside = False
             self._spent[name] = self._spent.get(name, 0.0) + self._clock() - since
 
     def turn(self) -> dict[str, float]:
