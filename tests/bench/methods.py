@@ -74,7 +74,7 @@ def _columns(last: float) -> list[Column]:
         Column("tokens/s", lambda run: run.rate(last)),
         Column("to mlx-lm-lora", lambda run: run.rate(last), " ×", to_base=True),
         Column("reference, before", lambda run: run.before_s, " s"),
-        Column("one epoch with it, to mlx-lm-lora", lambda run: run.whole_rate, " ×", to_base=True),
+        Column("such an epoch with it, to mlx-lm-lora", lambda run: run.whole_rate(last), " ×", to_base=True),
         Column("peak, MLX", lambda run: run.device_gib, " GiB"),
         Column("to mlx-lm-lora", lambda run: run.device_gib, " ×", to_base=True),
         Column("peak, process", lambda run: run.process_gib, " GiB"),

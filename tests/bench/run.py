@@ -63,12 +63,11 @@ class Run:
         found = [step.seconds for step in self.steps if since < step.epoch - 1e-9]
         return sum(found) / len(found) if found else None
 
-    @property
-    def whole_rate(self) -> float | None:
-        """Trained tokens per second of one epoch together with what is computed before it; None for no step."""
-        first = [step for step in self.steps if step.epoch <= 1 + 1e-9]
-        seconds = self.before_s + sum(step.seconds for step in first)
-        return sum(step.tokens for step in first) / seconds if first and seconds else None
+    def whole_rate(self, since: float = 0.0) -> float | None:
+        """As :meth:`rate`, together with what is computed before the first step."""
+        steps = [step for step in self.steps if since < step.epoch - 1e-9]
+        seconds = self.before_s + sum(step.seconds for step in steps)
+        return sum(step.tokens for step in steps) / seconds if steps and seconds else None
 
     @property
     def rate_after_first(self) -> float | None:

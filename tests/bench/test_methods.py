@@ -24,8 +24,14 @@ def test_every_row_of_ours_is_an_allowed_training(row: Row) -> None:
 
 def test_a_reference_counts_in_its_epoch() -> None:
     run = Run("dpo", 1, STEPS, before_s=4.0)
-    assert (run.step_s(), run.step_s(1), run.whole_rate, run.tokens) == (1.5, 1.0, 25.0, 400)
-    assert Run("dpo").step_s() is None and Run("dpo").whole_rate is None
+    assert (run.step_s(), run.step_s(1), run.whole_rate(), run.whole_rate(1), run.tokens) == (
+        1.5,
+        1.0,
+        40.0,
+        200 / 6,
+        400,
+    )
+    assert Run("dpo").step_s() is None and Run("dpo").whole_rate() is None
 
 
 def test_the_page_tells_ratios_and_shares() -> None:
@@ -38,7 +44,7 @@ def test_the_page_tells_ratios_and_shares() -> None:
         Run("grpo", 1, STEPS, shares=shares),
     ]
     text = methods.report(runs, WORK, "make bench-methods")
-    assert "| ours, DPO | 1.00 s | 100 | 4.00 × | 4.00 s | 2.00 × | 2.00 GiB | 0.25 × |" in text
+    assert "| ours, DPO | 1.00 s | 100 | 4.00 × | 4.00 s | 1.33 × | 2.00 GiB | 0.25 × |" in text
     assert "takes 1.20 × one of SFT" in text
     assert "| ours, GRPO, 4 prompts with 4 answers, 1 pass | 60 % | 10 % | 30 % | 1.50 s |" in text
 
