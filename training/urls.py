@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import include, path
 
-from training.views import autoconfig, demo, job, jobs, memory, new_job, series
+from training.views import autoconfig, demo, job, jobs, memory, new_job, optimizers, series
 
 urlpatterns = [
     path("demo/", demo.demo_page, name="demo"),
@@ -14,6 +14,11 @@ urlpatterns = [
     path("jobs/new/plan/", new_job.plan_card, name="job_plan"),
     path("jobs/new/autoconfig/", autoconfig.autoconfig_card, name="job_autoconfig"),
     path("jobs/new/memory/", memory.memory_card, name="job_memory"),
+    path("optimizers/", optimizers.optimizers, name="optimizers"),
+    path("optimizers/preview/", optimizers.preview, name="optimizer_preview"),
+    path("optimizers/presets/", optimizers.save, name="preset_save"),
+    path("optimizers/presets/<uuid:preset_id>/delete/", optimizers.delete, name="preset_delete"),
+    path("jobs/new/preset/", new_job.preset, name="job_preset"),
     path("jobs/new/method/", new_job.method, name="job_method"),
     path("jobs/new/block/<str:path>/", new_job.block, name="job_block"),
     path("jobs/<int:number>/", jobs.by_number, name="job_by_number"),

@@ -20,9 +20,9 @@ from training.choices import Choices, choices_of, grouped, method_for, reads
 from training.engine import SCHEMA
 from training.engine.catalog.methods import METHODS
 from training.engine.errors import Problem
-from training.form_fields import BLOCKS, BY_EFFORT, label_of, sentence
+from training.form_fields import BLOCKS, BY_EFFORT, flatten, label_of, sentence
 from training.forms import EFFORTS, SettingsForm, prefilled
-from training.models import DatasetVersion, Job
+from training.models import DatasetVersion, Job, OptimizerPreset
 from training.views.series import visible_job
 
 #: Where a problem of a choice is shown; all others stand beside the control of their setting.
@@ -77,9 +77,20 @@ def _kept_data(texts: Mapping[str, str]) -> dict[str, str]:
 
 
 @require_POST
+def preset(request: HttpRequest) -> HttpResponse:
+    """The whole form again with an optimizer preset in it; everything else stays as it was typed."""
+    require(request.user, Role.EDITOR)
+    texts = texts_of(request)
+    if texts.get("preset"):
+        texts = with_preset(texts, services.find_preset(request.user, _known_uuid(texts["preset"])))
+    choices, form = chosen(request, texts)
+    return _page(request, choices, form)
+
+
+@require_POST
 def block(request: HttpRequest, path: str) -> HttpResponse:
     """The fields of the row that was chosen in one of the catalogs."""
-    require(request.user, Role.EDITOR)
+    require(request.user, Role.VIEWER)
     if path not in BLOCKS:
         raise NotFound("catalog.unknown", f"There is no catalog '{path[:40]}'.", "Reload the page.")
     form = SettingsForm(texts_of(request))
@@ -144,6 +155,7 @@ def _page(request: HttpRequest, choices: Choices, form: SettingsForm, status: in
         "expert": form.fields("expert"),
         "adjust_blocks": [block for block in blocks if is_adjust[block.path]],
         "expert_blocks": [block for block in blocks if not is_adjust[block.path]],
+        "presets": OptimizerPreset.objects.visible_to(request.user),
         "texts": texts,
         "key": texts.get("key") or str(uuid.uuid4()),
     }
@@ -233,6 +245,8 @@ def _prefill(request: HttpRequest) -> dict[str, str]:
         last = Job.objects.visible_to(request.user).filter(kind=Job.Kind.TRAIN, deleted_at=None).first()
         if last is not None:
             texts = {"model": str(last.model_version_id), "data": str(last.dataset_version_id)}
+    if key := _known_uuid(asked.get("preset", "")):
+        texts = with_preset(texts, services.find_preset(request.user, key))
     texts |= asked
     if "method" not in texts and "data" in asked:
         data = DatasetVersion.objects.visible_to(request.user).filter(pk=_known_uuid(asked["data"])).first()
@@ -250,6 +264,13 @@ def _placed(problem: Problem) -> dict[str, str]:
 def _beside(problems: list[Problem]) -> dict[str, Problem]:
     """The problems that stand beside the three choices."""
     return {place: p for p in problems if (place := ".".join(map(str, p.loc))) in PLACES}
+
+
+def with_preset(texts: Mapping[str, str], preset: OptimizerPreset) -> dict[str, str]:
+    """``texts`` with the preset's optimizer, schedule, rate and parameter groups in place of their own."""
+    own = ("optimizer", "lr_schedule")
+    kept = {key: text for key, text in texts.items() if key.split(".")[0] not in own}
+    return kept | flatten(preset.settings) | {"preset": str(preset.pk)}
 
 
 def _known_uuid(text: str) -> uuid.UUID | None:
