@@ -60,9 +60,27 @@ class Plan:
         return " ".join(f"{i * 240 / last:.1f},{54 - 52 * value / most:.1f}" for i, value in enumerate(self.curve))
 
 
+def rollout(settings: TrainSettings) -> tuple[int, int]:
+    """Answers to each prompt, and passes over them; (1, 1) for a method that trains on the data's rows."""
+    method: Any = settings.method
+    passes = getattr(method, "num_ppo_epochs", getattr(method, "num_iterations", 1))
+    return int(getattr(method, "num_generations", 1)), int(passes)
+
+
+def micro_batches(settings: TrainSettings, rows: int) -> int:
+    """Micro-batches of an epoch. The answers of a rollout are cut into micro-batches in each pass over them."""
+    method: Any = settings.method
+    if not method.online or not rows:
+        return max(1, math.ceil(rows / settings.batch_size))
+    samples, passes = rollout(settings)
+    full, rest = divmod(rows, method.rollout_batch)
+    prompts = [method.rollout_batch] * full + [rest] * (rest > 0)
+    return int(passes * sum(math.ceil(samples * count / settings.batch_size) for count in prompts))
+
+
 def updates_for(settings: TrainSettings, rows: int) -> tuple[int, float]:
     """Optimizer updates and passes over ``rows``; an epoch is whole micro-batches, as the engine counts it."""
-    micro = max(1, math.ceil(rows / settings.batch_size))
+    micro = micro_batches(settings, rows)
     if settings.iters is not None:
         return settings.iters, settings.iters * settings.grad_accumulation_steps / micro
     epochs = settings.epochs if settings.epochs is not None else 3.0
@@ -82,7 +100,7 @@ def make(settings: TrainSettings, model: ModelVersion | None, data: DatasetVersi
     rows_per_update = settings.batch_size * settings.grad_accumulation_steps
     seconds, tokens = _measured(_last_like(settings, model, data), updates, rows_per_update)
     return Plan(
-        rows=data.rows_train,
+        rows=data.rows_train * math.prod(rollout(settings)),
         rows_per_update=rows_per_update,
         updates=updates,
         epochs=epochs,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from training.engine.config import TrainSettings, check
-from training.plan import _rate_warnings
+from training.plan import _rate_warnings, updates_for
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,17 @@ def test_a_rate_that_hardly_fits_is_told(optimizer: Any, rate: float, words: str
     warnings = _rate_warnings(settings.optimizer, rate)
     assert words in "".join(warnings)
     assert bool(warnings) == bool(words)
+
+
+@pytest.mark.parametrize(
+    ("method", "updates"),
+    [
+        ({"name": "grpo", "num_generations": 4, "rollout_batch": 4}, 5),  # 16, 16 and 8 answers
+        ({"name": "grpo", "num_generations": 4, "rollout_batch": 4, "num_iterations": 2}, 10),
+        ({"name": "ppo", "num_ppo_epochs": 2, "rollout_batch": 4}, 6),
+        ("sft", 2),
+    ],
+)
+def test_a_rollout_is_cut_in_each_pass(method: Any, updates: int) -> None:
+    settings = check(TrainSettings, {"method": method, "batch_size": 8, "epochs": 1})
+    assert updates_for(settings, 10) == (updates, 1)
