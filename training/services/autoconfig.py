@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mlxplatform.core.access import Role, require
@@ -92,13 +92,13 @@ def _fitted(
         memory = memory_plans.ask(settings, made.model, data)
         rungs = [] if memory["fits"] else list(ladder.rungs(settings, about, counted))
         if not rungs:
-            return _with(made, memory=memory)
+            return replace(made, memory=memory)
         asked = [memory_plans.question(rung.settings, made.model, data) for rung in rungs]
         tried = asks.ask("fit", {"trainings": asked}, fresh=memory_plans.FRESH)["tried"]
         last = rungs[len(tried) - 1].settings
         before = settings.model_dump(mode="json")
         changed = {key: value for key, value in last.model_dump(mode="json").items() if value != before[key]}
-        return _with(
+        return replace(
             made,
             settings={**made.settings, **changed},
             steps=[rung.says for rung in rungs[: len(tried)]],
@@ -106,12 +106,7 @@ def _fitted(
         )
     except DomainError as error:
         text = f"Whether it fits into memory is not known: {error.message}"
-        return _with(made, warnings=[*made.warnings, text])
-
-
-def _with(made: Configured, **changes: Any) -> Configured:
-    values = {name: getattr(made, name) for name in Configured.__dataclass_fields__}
-    return Configured(**{**values, **changes})
+        return replace(made, warnings=[*made.warnings, text])
 
 
 def _on_quantised(user: Any, made: Configured, data: DatasetVersion, *, packs: bool) -> Configured:
@@ -126,7 +121,7 @@ def _on_quantised(user: Any, made: Configured, data: DatasetVersion, *, packs: b
     if base is None:
         return _refused(made, "Import the model in 4 bits and ask again: its weights take a quarter.")
     tried = _fitted(
-        _with(made, model=base, steps=[], settings=made.proposal.settings),
+        replace(made, model=base, steps=[], settings=made.proposal.settings),
         check(TrainSettings, made.proposal.settings),
         data,
         facts.of_model(base),
@@ -134,12 +129,12 @@ def _on_quantised(user: Any, made: Configured, data: DatasetVersion, *, packs: b
     )
     if not tried.fits:
         return _refused(made, f"Not even on {base}. Choose a smaller model.")
-    return _with(tried, steps=[f"On {base}, whose weights are packed.", *tried.steps])
+    return replace(tried, steps=[f"On {base}, whose weights are packed.", *tried.steps])
 
 
 def _refused(made: Configured, advice: str) -> Configured:
     text = f"It does not fit, whatever is given up. {advice} It is refused unless you force it."
-    return _with(made, warnings=[*made.warnings, text])
+    return replace(made, warnings=[*made.warnings, text])
 
 
 def _quantised(user: Any, whole: ModelVersion) -> ModelVersion | None:
@@ -149,12 +144,15 @@ def _quantised(user: Any, whole: ModelVersion) -> ModelVersion | None:
         model_type=whole.model_type,
         parameters__range=(whole.parameters * (1 - SAME_SIZE), whole.parameters * (1 + SAME_SIZE)),
     )
-    return like.exclude(kind=ModelVersion.Kind.ADAPTER).exclude(quantization=None).order_by("-created_at").first()
+    packed = like.filter(quantization__isnull=False).exclude(kind=ModelVersion.Kind.ADAPTER)
+    return packed.order_by("-created_at").first()
 
 
 def _measured(made: Configured, data: DatasetVersion) -> Configured:
     """The plan beside one real update; a failure is a warning."""
     try:
-        return _with(made, memory=memory_plans.ask(check(TrainSettings, made.settings), made.model, data, measure=True))
+        return replace(
+            made, memory=memory_plans.ask(check(TrainSettings, made.settings), made.model, data, measure=True)
+        )
     except DomainError as error:
-        return _with(made, warnings=[*made.warnings, f"One update could not be measured: {error.message}"])
+        return replace(made, warnings=[*made.warnings, f"One update could not be measured: {error.message}"])
