@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 Form = Literal["chat", "preference", "kto", "prompts"]
 #: Rows of each data set of Python's documentation, and the share that is held out.
-ROWS, VALID = 400, 0.1
+ROWS, VALID = 200, 0.12
 BASE = "base"
 
 
