@@ -35,7 +35,7 @@ def code(root: Path) -> str:
 
 
 def test_a_wrong_request_is_2_with_all_its_problems(run: Path) -> None:
-    assert engine(run, {"optimizer": "adam", "iters": 0}) == Exit.CONFIG
+    assert engine(run, {"optimizer": "addam", "iters": 0}) == Exit.CONFIG
     problems = runs.last(run).fields["problems"]
     assert {p["code"] for p in problems} == {"optimizer.unknown", "config.greater_than_equal", "config.missing"}
     assert len(problems) == 4
