@@ -44,7 +44,7 @@ class Case:
 
 
 SHORT = 4
-_UP = {"reward_margin": True, "reward_accuracy": True, "reward": True}
+_UP = {"reward_margin": True, "reward_accuracy": True, "reward": True, "reward_model": True}
 _LORA = {"name": "lora", "rank": 16, "scale": 2.0}
 
 
@@ -85,13 +85,20 @@ CASES = (
     _pairs("reward_model", "Reward model", "loss", "reward_accuracy", rate=3e-4, steps=24),
     Case(
         "ppo",
-        "PPO, rewarded by that model",
+        "PPO, rewarded by that model and for an end",
         "preference",
         32,
-        _watch("reward", "kl"),
+        _watch("reward", "reward_model", "kl"),
         {
-            "method": {"name": "ppo", "rollout_batch": 16, "num_ppo_epochs": 2, "kl_coef": 0.02, **_ANSWERS},
-            "learning_rate": 2e-4,
+            "method": {
+                "name": "ppo",
+                "rewards": ["length at_most=32 soft=8"],
+                "rollout_batch": 16,
+                "num_ppo_epochs": 2,
+                "kl_coef": 0.02,
+                **_ANSWERS,
+            },
+            "learning_rate": 3e-4,
             **_POLICY,
         },
         start="sft",
@@ -102,7 +109,7 @@ CASES = (
         "grpo",
         "GRPO, rewarded by rules",
         "prompts",
-        16,
+        12,
         _watch("reward", "answer_tokens"),
         {
             "method": {
