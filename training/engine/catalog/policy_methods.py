@@ -30,9 +30,7 @@ class PolicySettings(MethodSettings):
     group: ClassVar[Group] = "Reinforcement"
     takes: ClassVar[tuple[Other, ...]] = ("reward_model",)
 
-    rewards: Rules = setting(
-        ["exact_answer"], "Rules", _RULES, level="simple", validate_default=True, examples=_LINES
-    )
+    rewards: Rules = setting(["exact_answer"], "Rules", _RULES, level="simple", validate_default=True, examples=_LINES)
     reward_model_weight: float = setting(
         0.0, "Reward model", _WEIGHT, level="simple", ge=0, le=1000, validate_default=True
     )
