@@ -11,12 +11,12 @@ SCRIPT = Path(__file__).resolve().parents[2] / "node_modules" / "axe-core" / "ax
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 
 
-def violations(page: Page) -> list[str]:
-    """One line per violation with the first element it concerns; empty is good.
+def violations(page: Page, within: str = "html") -> list[str]:
+    """One line per violation ``within`` an element, with the first one it concerns; empty is good.
 
     The script goes in through the debugger, because the page's policy rightly refuses it.
     """
-    call = f"axe.run(document, {{runOnly: {json.dumps(RULES)}}}).then(r => JSON.stringify(r.violations))"
+    call = f"axe.run({json.dumps(within)}, {{runOnly: {json.dumps(RULES)}}}).then(r => JSON.stringify(r.violations))"
     session = page.context.new_cdp_session(page)
     source = f"{SCRIPT.read_text()};{call}"
     answer = session.send("Runtime.evaluate", {"expression": source, "awaitPromise": True, "returnByValue": True})
