@@ -92,9 +92,12 @@ class Choices:
         return bool(self.models and self.data) and all(picker.versions for picker in self.others)
 
     @property
-    def forms(self) -> list[str]:
-        """Labels of the row formats that the method reads."""
-        return [FORMATS[name].label for name in reads(self.method) if name in FORMATS]
+    def forms(self) -> str:
+        """The row formats that the method reads, in words; a single one is explained."""
+        known = [FORMATS[name] for name in reads(self.method) if name in FORMATS]
+        if len(known) == 1:
+            return f"{known[0].label} ({known[0].summary[:1].lower()}{known[0].summary[1:].rstrip('.')})"
+        return ", ".join(row.label for row in known)
 
     @property
     def demo_form(self) -> str:

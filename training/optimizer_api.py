@@ -104,7 +104,7 @@ class PresetPage(Schema):
 
 def about(row: Row) -> str:
     """What a row is and where it comes from, in one paragraph."""
-    return " ".join((row.settings.__doc__ or "").split())
+    return " ".join((row.settings.__doc__ or "").replace("``", "").split())
 
 
 def _row(row: Row) -> dict[str, Any]:

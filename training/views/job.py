@@ -106,7 +106,7 @@ def _overview(about: Summary) -> dict[str, Any]:
     job = about.job
     return {
         "grid": _sample_grid(job)[:NEWEST_SAMPLES],
-        "charts": _drawn(about)[:2] if about.is_training else [],
+        "charts": _front(_drawn(about)) if about.is_training else [],
         "checkpoints": _valued(about, list(job.checkpoints.filter(removed_at=None)[:4])),
         "events": _feed(job),
         "has_points": bool(about.last),
@@ -195,6 +195,12 @@ def _drawn(about: Summary) -> list[Drawn]:
     """The charts of the job's method, and of whatever else it has reported."""
     names = Metric.objects.filter(job=about.job).values_list("name", flat=True)
     return drawn(method_of(about.job), about.goal, names)
+
+
+def _front(charts: list[Drawn]) -> list[Drawn]:
+    """What the overview shows: the goal, and the first chart that is the method's own."""
+    own = [one for one in charts[1:] if one.chart.methods and one.chart.name != "perplexity"]
+    return [*charts[:1], *own[:1]]
 
 
 def _valued(about: Summary, checkpoints: list[Checkpoint]) -> list[Checkpoint]:
