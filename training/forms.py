@@ -153,11 +153,11 @@ class SettingsForm:
             else:
                 self.texts[f"kept.{before}.{control.name}"] = text
         for control in _controls_of(path, now):
-            text = self.texts.get(f"kept.{now}.{control.name}")
-            if text is None and path != "method":
-                text = self.texts.get(f"kept.{before}.{control.name}")
-            if text is not None and control.takes(text):
-                self.texts[control.name] = text
+            kept = self.texts.get(f"kept.{now}.{control.name}")
+            if kept is None and path != "method":
+                kept = self.texts.get(f"kept.{before}.{control.name}")
+            if kept is not None and control.takes(kept):
+                self.texts[control.name] = kept
         self.texts[f"{path}.was"] = now
 
     def method(self) -> MethodSettings | None:

@@ -79,7 +79,9 @@ def body(row: Row) -> type[Strict]:
         "teacher": "The model version to learn from.",
         "reward_model": "A model version with a score head.",
     }
-    others = {f"{role}_version_id": (UUID | None, Field(None, description=what[role])) for role in kind.takes}
+    others: dict[str, Any] = {
+        f"{role}_version_id": (UUID | None, Field(None, description=what[role])) for role in kind.takes
+    }
     made: type[Strict] = create_model(
         f"{row.settings.__name__}In",
         __base__=Strict,
