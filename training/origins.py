@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from training.choices import ROLES
 from training.engine.config import TrainSettings
 from training.form_fields import BLOCKS, BY_EFFORT, fields_of
 from training.forms import EFFORTS, effort_of
@@ -43,7 +44,13 @@ def resolved(job: Job) -> list[tuple[str, list[Value]]]:
         first = Value(path, title, catalog[name].label, "", "default" if defaults[path] == name else "chosen")
         fields = fields_of(catalog[name].settings, f"{path}.")
         groups.append((title, [first, *(_value(field, values, own, "") for field in fields)]))
-    return groups
+    inputs = job.inputs.select_related("version__model")
+    others = [Value(f"others.{one.role}", _role(one.role), str(one.version), "", "chosen") for one in inputs]
+    return [*groups, ("Further models", others)] if others else groups
+
+
+def _role(role: str) -> str:
+    return ROLES[role][0] if role in ROLES else role.replace("_", " ")
 
 
 def _value(field: Any, values: dict[str, Any], defaults: dict[str, Any], effort: str) -> Value:

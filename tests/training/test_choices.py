@@ -153,6 +153,9 @@ def test_a_chosen_further_model_becomes_the_jobs(editor: Client) -> None:
     page = editor.get("/jobs/new/", {"from": str(job.pk)}).content.decode()
     (chosen,) = [one for one in inputs(page, "others.teacher") if "checked" in one]
     assert str(teacher.pk) in chosen
+    config = editor.get(f"/jobs/{job.pk}/config/").content.decode()
+    assert "Further models" in config
+    assert str(teacher) in config
 
 
 def test_an_unfit_teacher_is_told_before_the_start(editor: Client) -> None:
