@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
+# Processes that share the tests; each computes with one thread, because two that wait for each other crawl.
+WORKERS ?= 2
 PARITY := .venv-parity
 EXACT := MLX_ENABLE_TF32=0 TRL_EXPERIMENTAL_SILENCE=1
 BENCH = $(if $(ROWS),--rows $(ROWS)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(WRITE),--write)
@@ -34,7 +36,7 @@ assets: $(VENV)/bin/python ## browser assets from npm; quick when they are there
 	@$(BIN)/python -m mlxplatform.assets
 
 test: install-dev assets ## the whole suite, under ten minutes on two cores
-	$(PYTEST)
+	OPENBLAS_NUM_THREADS=1 $(PYTEST) -n $(WORKERS) --dist loadfile
 
 check: format lint types contracts test ## what CI runs last
 
