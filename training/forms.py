@@ -153,7 +153,7 @@ class SettingsForm:
             else:
                 self.texts[f"kept.{before}.{control.name}"] = text
         for control in _controls_of(path, now):
-            kept = self.texts.get(f"kept.{now}.{control.name}")
+            kept: str | None = self.texts.get(f"kept.{now}.{control.name}")
             if kept is None and path != "method":
                 kept = self.texts.get(f"kept.{before}.{control.name}")
             if kept is not None and control.takes(kept):

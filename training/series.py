@@ -200,7 +200,7 @@ def rescore(job_id: Any) -> None:
     else:
         points = MetricPoint.objects.filter(metric__job_id=job_id, metric__name=f"val_{goal}", value__isnull=False)
         steps = points.filter(step__in=present.values("step")).order_by("-value", "step").values_list("step", flat=True)
-        top = steps.first()
+        top: int | None = steps.first()
         best = present.filter(step=top).first() if top is not None else None
     if best is not None and not best.is_best:
         present.filter(is_best=True).update(is_best=False)
