@@ -84,7 +84,7 @@ def expect_state(page: Page, state: str, seconds: float = 60) -> None:
 
 def watched_steps(page: Page) -> list[int]:
     """The steps in the table under the loss chart that have a training loss, as the page has them now."""
-    table = page.locator("#loss details")
+    table = page.locator("#loss details.plain")
     if not table.evaluate("fold => fold.open"):
         table.locator("summary").click()
     rows = table.locator("tbody tr").evaluate_all("rows => rows.map(r => [...r.cells].map(c => c.textContent))")
