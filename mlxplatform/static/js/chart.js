@@ -55,7 +55,7 @@ class Chart {
     this.resetButton = act("reset");
     this.resetButton.addEventListener("click", () => this.setZoom(null));
     act("closer").addEventListener("click", () => this.closer());
-    this.root.querySelector("details").addEventListener("toggle", () => this.table());
+    this.root.querySelector("details.plain").addEventListener("toggle", () => this.table());
   }
 
   async load() {
@@ -218,7 +218,7 @@ class Chart {
   }
 
   table() {
-    const fold = this.root.querySelector("details");
+    const fold = this.root.querySelector("details.plain");
     if (!fold.open) return;
     const [steps, ...rows] = align(this.keys.map((key) => ({ step: this.series.get(key).step, values: this.series.get(key).last })));
     fold.querySelector(".table-box").replaceChildren(table(this.names, steps, rows, this.write));
