@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from django import template
+from django.template import Library
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from training.engine.catalog.formats import FORMATS
 
-register = template.Library()
+register = Library()
 
 
 @register.filter

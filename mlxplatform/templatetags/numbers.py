@@ -11,9 +11,9 @@ import math
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
-from django import template
+from django.template import Library
 
-register = template.Library()
+register = Library()
 
 MISSING = "\u2013"
 NBSP = "\u00a0"

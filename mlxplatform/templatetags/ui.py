@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from django import template
 from django.forms import BoundField, CheckboxInput, CheckboxSelectMultiple, RadioSelect
+from django.template import Context, Library
 from django.templatetags.static import static
 from django.utils import timezone
 from django.utils.html import format_html
@@ -15,7 +15,7 @@ from django.utils.safestring import SafeString
 
 from mlxplatform.templatetags.numbers import MISSING, finite, fixed, signed
 
-register = template.Library()
+register = Library()
 
 STATES = {
     "queued": "queued",
@@ -164,7 +164,7 @@ def sparkline(values: Iterable[Any], label: str = "Trend") -> SafeString:
 
 
 @register.simple_tag(takes_context=True)
-def here(context: template.Context, path: str, exact: bool = False) -> SafeString:
+def here(context: Context, path: str, exact: bool = False) -> SafeString:
     """``aria-current="page"`` when the request's path is ``path`` or, unless ``exact``, lies below it."""
     request = context.get("request")
     now = request.path if request else ""
