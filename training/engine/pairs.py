@@ -7,6 +7,7 @@ its log-probabilities are computed once, so it takes no memory in the training (
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -46,8 +47,19 @@ class Answers(Method):
 class Pairs(Answers):
     """A method that compares a chosen with a rejected answer."""
 
+    terms = TERMS
+
     def encode(self, row: dict[str, Any], tokenizer: Tokenizer, max_seq_length: int) -> Example:
         return pair(row, tokenizer, max_seq_length)
+
+    @abstractmethod
+    def compare(self, policy: Pair, tokens: Pair, batch: Batch) -> tuple[mx.array, Terms]:
+        """The loss of each pair and what is reported of it, of log-probabilities and numbers of tokens."""
+
+    def loss(self, model: nn.Module, batch: Batch) -> Terms:
+        del model  # the head that prepare() found is its
+        policy, tokens = self.both(batch)
+        return summed(batch, *self.compare(policy, tokens, batch))
 
     def both(self, batch: Batch) -> tuple[Pair, Pair]:
         """Log-probabilities of (chosen, rejected), and their numbers of tokens."""

@@ -5,28 +5,26 @@ Xu et al. 2024, arXiv 2401.08417.
 
 from __future__ import annotations
 
-from mlx import nn
+import mlx.core as mx
 
 from training.engine import preferences
 from training.engine.catalog.preference_methods import Cpo as Settings
 from training.engine.layouts import Batch
 from training.engine.methods.method import Terms
-from training.engine.pairs import TERMS, Pairs, summed
+from training.engine.pairs import Pairs
+from training.engine.preferences import Pair
 
 
 class Cpo(Pairs):
     """See the module."""
 
-    terms = TERMS
-
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
 
-    def loss(self, model: nn.Module, batch: Batch) -> Terms:
-        del model  # the head that prepare() found is its
+    def compare(self, policy: Pair, tokens: Pair, batch: Batch) -> tuple[mx.array, Terms]:
+        del batch  # no reference is read from it
         s = self.settings
-        policy, tokens = self.both(batch)
-        loss, terms = preferences.cpo(
+        return preferences.cpo(
             policy,
             tokens,
             beta=s.beta,
@@ -34,4 +32,3 @@ class Cpo(Pairs):
             label_smoothing=s.label_smoothing,
             cpo_alpha=s.cpo_alpha,
         )
-        return summed(batch, loss, terms)

@@ -5,6 +5,7 @@ Rafailov et al. 2023, arXiv 2305.18290; the other losses in :func:`training.engi
 
 from __future__ import annotations
 
+import mlx.core as mx
 from mlx import nn
 
 from training.engine import preferences
@@ -13,13 +14,12 @@ from training.engine.catalog.preference_methods import Dpo as Settings
 from training.engine.layouts import Batch
 from training.engine.methods.method import Terms
 from training.engine.notes import Desk
-from training.engine.pairs import CHOSEN, REJECTED, TERMS, Pairs, summed
+from training.engine.pairs import CHOSEN, REJECTED, Pairs
+from training.engine.preferences import Pair
 
 
 class Dpo(Pairs):
     """See the module."""
-
-    terms = TERMS
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -28,12 +28,8 @@ class Dpo(Pairs):
         del model  # the head that prepare() found is its
         return self.with_reference(splits, desk)
 
-    def loss(self, model: nn.Module, batch: Batch) -> Terms:
-        del model
-        s = self.settings
-        policy, tokens = self.both(batch)
-        reference = batch.numbers[CHOSEN], batch.numbers[REJECTED]
-        loss, terms = preferences.dpo(
+    def compare(self, policy: Pair, tokens: Pair, batch: Batch) -> tuple[mx.array, Terms]:
+        s, reference = self.settings, (batch.numbers[CHOSEN], batch.numbers[REJECTED])
+        return preferences.dpo(
             policy, reference, tokens, beta=s.beta, loss_type=s.loss_type, label_smoothing=s.label_smoothing
         )
-        return summed(batch, loss, terms)

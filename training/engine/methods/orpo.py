@@ -5,26 +5,22 @@ Hong et al. 2024, arXiv 2403.07691.
 
 from __future__ import annotations
 
-from mlx import nn
+import mlx.core as mx
 
 from training.engine import preferences
 from training.engine.catalog.preference_methods import Orpo as Settings
 from training.engine.layouts import Batch
 from training.engine.methods.method import Terms
-from training.engine.pairs import TERMS, Pairs, summed
+from training.engine.pairs import Pairs
+from training.engine.preferences import Pair
 
 
 class Orpo(Pairs):
     """See the module."""
 
-    terms = TERMS
-
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
 
-    def loss(self, model: nn.Module, batch: Batch) -> Terms:
-        del model  # the head that prepare() found is its
-        s = self.settings
-        policy, tokens = self.both(batch)
-        loss, terms = preferences.orpo(policy, tokens, beta=s.beta)
-        return summed(batch, loss, terms)
+    def compare(self, policy: Pair, tokens: Pair, batch: Batch) -> tuple[mx.array, Terms]:
+        del batch  # no reference is read from it
+        return preferences.orpo(policy, tokens, beta=self.settings.beta)
