@@ -1,7 +1,7 @@
 """The launcher: one command that holds the port and keeps web and worker alive.
 
-Each child has a process group of its own, so that Ctrl-C reaches only the launcher, which then ends them in order:
-web first, then the worker, which saves the running trainings. Each also holds the reading end of a pipe whose other
+Each child has a process group of its own, so that Ctrl-C reaches only the launcher, which then ends them
+and waits while the worker saves the running trainings. Each also holds the reading end of a pipe whose other
 end only the launcher has: however the launcher goes, they notice.
 """
 
@@ -27,6 +27,8 @@ STEADY_AFTER = 30.0  # seconds of life after which earlier deaths are forgotten
 MOST_DEATHS = 8  # in a row
 WEB_PATIENCE = 6.0  # seconds for open requests
 TICK = 0.05  # seconds
+#: Not SIGINT: a Python that is still importing may swallow its KeyboardInterrupt, and the wish is lost.
+FAREWELL = signal.SIGTERM
 DOUBLE = 0.5  # seconds within which a second signal is the same wish, sent to the group and to the process
 
 Say = Callable[[str], None]
@@ -39,7 +41,6 @@ class Child:
     name: str
     arguments: list[str]
     descriptors: tuple[int, ...]
-    farewell: signal.Signals
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
     deaths: int = 0
@@ -85,8 +86,8 @@ class Launcher:
         fd = listener.fileno()
         web = [sys.executable, "-m", "mlxplatform.web", "--fd", str(fd), *life]
         worker = [sys.executable, str(ROOT / "manage.py"), "worker", *life]
-        self._web = Child("web", web, (fd, self._reader), signal.SIGTERM)
-        self._worker = Child("worker", worker, (self._reader,), signal.SIGINT)
+        self._web = Child("web", web, (fd, self._reader))
+        self._worker = Child("worker", worker, (self._reader,))
         self._asked, self._asked_at = threading.Event(), 0.0
         self._again = threading.Event()
 
@@ -125,9 +126,9 @@ class Launcher:
         return True
 
     def _end(self) -> None:
-        """Web first, so that nothing new comes in; the worker saves and may take its time."""
-        self._web.signal(self._web.farewell)
-        self._worker.signal(self._worker.farewell)
+        """Both are told at once; the worker saves and may take its time."""
+        for child in self._children:
+            child.signal(FAREWELL)
         began, told = time.monotonic(), False
         while any(child.is_alive for child in self._children):
             if self._again.is_set():

@@ -22,7 +22,7 @@ ENDS = [sys.executable, "-c", "raise SystemExit(3)"]
 
 
 def child(arguments):
-    return Child("web", arguments, (), signal.SIGTERM)
+    return Child("web", arguments, ())
 
 
 def test_deaths_are_answered_later_and_later():
@@ -71,6 +71,26 @@ def test_a_second_ctrl_c_does_not_wait(tmp_path, monkeypatch):
         threading.Thread(target=ctrl_c_twice, daemon=True).start()
         assert keeper.run() == 0
     assert keeper._worker.process.returncode == -signal.SIGKILL
+
+
+def test_a_worker_that_swallows_an_interrupt_while_it_starts_ends_all_the_same(tmp_path):
+    ready = tmp_path / "ready"
+    code = (
+        f"import time; open({str(ready)!r}, 'w')\n"
+        "for _ in range(600):\n try: time.sleep(0.1)\n except KeyboardInterrupt: pass"
+    )
+
+    def end():
+        while not ready.exists():
+            time.sleep(0.01)
+        keeper._on_signal()
+
+    with socket.socket() as listener:
+        keeper = Launcher(listener, lambda line: None, {})
+        keeper._web, keeper._worker = child(SLEEPS), child([sys.executable, "-c", code])
+        threading.Thread(target=end, daemon=True).start()
+        assert keeper.run() == 0
+    assert keeper._worker.process.returncode == -signal.SIGTERM
 
 
 @pytest.fixture(autouse=True)
