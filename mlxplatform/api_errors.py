@@ -12,7 +12,7 @@ from ninja.parser import Parser
 
 from mlxplatform.api_auth import Unauthorized
 from mlxplatform.core.errors import DomainError
-from training.engine.config import problem
+from training.engine.config.training import problem
 from training.engine.errors import EngineError, Problem
 
 #: What is said where Django or ninja give only a status.

@@ -35,7 +35,7 @@ PIN = re.compile(r"^([\w.\-]+)(?:\[[\w,\-]+\])?==([^\s;]+)\s*(?:;\s*sys_platform
 ASK_MLX = """
 import json, os, sys
 from pathlib import Path
-from training.engine import blas
+from training.engine.machine import blas
 wanted = blas.environment(Path(sys.argv[1]))
 if wanted and "AGAIN" not in os.environ:
     environment = {**os.environ, **wanted, "AGAIN": "1"}

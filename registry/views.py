@@ -262,7 +262,8 @@ def load_snippet(version: ModelVersion) -> str:
     if any(name.startswith("before.") for name in version.files):
         return (
             "# It was trained on top of another adapter, so mlx-lm would load only half of it.\n"
-            "from training.engine import device, fuse\nfrom training.engine.places import Place\n\n"
+            "from training.engine.folders.places import Place\nfrom training.engine.machine import device\n"
+            "from training.engine.tuning import fuse\n\n"
             f'place = Place(\n    model="{version.whole.folder}",\n    adapter="{version.folder}",\n)\n'
             'model = fuse.load_place(place, "auto", device.set_up(0)).loaded.model\n'
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from django.conf import settings
 
-from training.engine.rundir import hold, is_held
+from training.engine.run.rundir import hold, is_held
 
 
 def _path() -> Path:

@@ -25,7 +25,7 @@ from registry.models import ModelVersion
 from training import process
 from training.engine import SCHEMA
 from training.engine.errors import Problem
-from training.engine.rundir import write_json
+from training.engine.run.rundir import write_json
 from training.models import DatasetVersion
 
 AT_ONCE, PATIENCE = 2, 20.0  # processes; seconds that a further question waits for one to end

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from training.engine.catalog.method_settings import MethodSettings
 from training.engine.catalog.methods import METHODS
-from training.engine.config import TrainSettings, check
+from training.engine.config.training import TrainSettings, check
 
 ROOMY = 24 << 30  # bytes of a GPU
 BUDGETS = (2048, 4096, 8192, 16384)  # tokens of a micro-batch
@@ -358,8 +358,6 @@ def _precision(machine: MachineFacts) -> Reason:
 def _warnings(settings: TrainSettings, model: ModelFacts, data: DataFacts, machine: MachineFacts) -> Iterator[str]:
     if data.data_format not in settings.method.reads:
         yield f"{METHODS[settings.method.name].label} cannot train on rows of the form '{data.data_format}'."
-    for role in settings.method.needs:
-        yield f"Choose a {role.replace('_', ' ')}: the method needs one."
     if not data.valid_rows:
         yield "There are no validation rows: you will not see whether it learns or memorises."
     if data.rows < 50 and not settings.method.online:

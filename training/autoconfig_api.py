@@ -21,6 +21,7 @@ class AutoConfigIn(Strict):
     model_version_id: UUID
     dataset_version_id: UUID
     method: str | None = Field(None, max_length=40, description="Without one the data's format decides.")
+    others: dict[str, UUID] = Field({}, description="Further model versions by role: teacher, reward_model.")
     measure: bool = Field(False, description="Compute one update for real, which may take a minute or two.")
 
 

@@ -15,7 +15,7 @@ from training.engine.catalog.optimizers import OPTIMIZERS
 from training.engine.catalog.rows import Catalog
 from training.engine.catalog.rules import RULES
 from training.engine.catalog.schedules import SCHEDULES
-from training.engine.config import TrainSettings
+from training.engine.config.training import TrainSettings
 
 router = Router(tags=["catalog"])
 

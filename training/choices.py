@@ -11,7 +11,7 @@ from training.engine.catalog.formats import FORMATS
 from training.engine.catalog.method_settings import MethodSettings
 from training.engine.catalog.methods import METHODS
 from training.engine.catalog.rows import Row
-from training.engine.imports import DOCS_FORMS
+from training.engine.config.imports import DOCS_FORMS
 from training.models import DatasetVersion
 
 #: What a further model is to people: its name, what it does, and what to do when there is none.

@@ -16,7 +16,7 @@ from mlxplatform.core.errors import Invalid, NotFound
 from mlxplatform.core.paging import page
 from registry.models import ModelVersion
 from training import asks, services, uploads
-from training.engine.config import check
+from training.engine.config.training import check
 from training.engine.errors import Problem
 from training.models import Dataset, DatasetVersion
 from training.schemas import (

@@ -12,7 +12,7 @@ from django.db.models import Q, QuerySet
 
 from registry.models import ModelVersion
 from training import services
-from training.engine.imports import DOCS_FORMS
+from training.engine.config.imports import DOCS_FORMS
 from training.models import DatasetVersion, Job
 from training.states import ENDED, JobState
 

@@ -10,7 +10,7 @@ import signal
 from dataclasses import dataclass
 
 from training.engine.errors import Exit
-from training.engine.journal import Event
+from training.engine.run.journal import Event
 from training.states import AttemptState, JobState
 
 MOST_LOSSES = 3  # in a row, without a new checkpoint

@@ -8,12 +8,12 @@ from typing import Any
 
 from registry.models import ModelVersion
 from training import validation
-from training.engine import reward_modules
 from training.engine.catalog.formats import FORMATS
 from training.engine.catalog.rules import RuleSettings
-from training.engine.config import TrainSettings
+from training.engine.config.evaluations import EvaluateSettings
+from training.engine.config.training import TrainSettings
 from training.engine.errors import ConfigError, Problem
-from training.engine.evaluations import EvaluateSettings
+from training.engine.rules import reward_modules
 from training.models import Checkpoint, DatasetVersion
 
 

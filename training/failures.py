@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 from django.urls import reverse
 
-from training.engine.journal import last_word
+from training.engine.run.journal import last_word
 from training.models import Job
 from training.summary import HOPELESS, reason_words
 

@@ -16,7 +16,7 @@ from training.engine.catalog.methods import METHODS
 from training.engine.catalog.optimizers import OPTIMIZERS
 from training.engine.catalog.rows import Catalog, Row
 from training.engine.catalog.schedules import SCHEDULES
-from training.engine.config import TrainSettings
+from training.engine.config.training import TrainSettings
 from training.engine.errors import Problem
 
 #: Settings that are one row of a catalog; each is drawn as a choice that brings its own fields.

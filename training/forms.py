@@ -11,7 +11,7 @@ from typing import Any
 
 from training.engine.catalog.method_settings import MethodSettings
 from training.engine.catalog.methods import METHODS
-from training.engine.config import TrainSettings, check
+from training.engine.config.training import TrainSettings, check
 from training.engine.errors import ConfigError, Problem
 from training.form_fields import (
     BLOCKS,

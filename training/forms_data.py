@@ -9,7 +9,7 @@ from django import forms
 
 from mlxplatform.core.errors import DomainError
 from training.engine.catalog.formats import FORMATS
-from training.engine.imports import DOCS_FORMS
+from training.engine.config.imports import DOCS_FORMS
 from training.uploads import EXTENSIONS
 
 DATA_EXTENSIONS = tuple(e for e in EXTENSIONS if e != ".gguf")

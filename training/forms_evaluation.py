@@ -9,8 +9,8 @@ from typing import Any
 
 from registry.models import ModelVersion
 from training.engine.catalog.rules import RULES
+from training.engine.config.evaluations import EvaluateSettings
 from training.engine.errors import Problem
-from training.engine.evaluations import EvaluateSettings
 from training.form_fields import FormField, belongs, fields_of, same, sentence
 from training.models import Checkpoint, DatasetVersion, Job
 

@@ -18,7 +18,7 @@ from django.utils import timezone
 
 from mlxplatform.core.errors import Conflict
 from mlxplatform.core.lifecycle import move
-from training.engine.journal import MAX_LINE, Event, number, read
+from training.engine.run.journal import MAX_LINE, Event, number, read
 from training.models import Attempt, Checkpoint, Job, JobEvent, Sample
 from training.series import MAX_STEP, Curves, Point, rescore, truncate
 from training.states import AttemptState, JobState

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from training.autoconfig import DataFacts, ModelFacts
-from training.engine.config import TrainSettings, check
+from training.engine.config.training import TrainSettings, check
 
 LEAST_BUDGET, LEAST_LENGTH, LEAST_LAYERS = 1024, 256, 4
 MOST_ACCUMULATION = 4096

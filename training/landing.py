@@ -21,8 +21,8 @@ from django.db.models import Max
 from mlxplatform.core.errors import DomainError
 from registry.models import ModelVersion
 from registry.services import Found, register
-from training.engine import places
-from training.engine.journal import number
+from training.engine.folders import places
+from training.engine.run.journal import number
 from training.models import Checkpoint, Dataset, DatasetVersion, Evaluation, Job
 from training.orders import version_id
 

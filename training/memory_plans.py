@@ -9,7 +9,7 @@ from mlxplatform.core.env import env
 from registry.models import ModelVersion
 from training import asks, starts
 from training.engine import SCHEMA
-from training.engine.config import TrainSettings
+from training.engine.config.training import TrainSettings
 from training.engine.errors import Problem
 from training.models import DatasetVersion
 

@@ -17,7 +17,7 @@ from training.engine.catalog.optimizer_memory import state_bytes
 from training.engine.catalog.optimizers import OPTIMIZERS
 from training.engine.catalog.rows import Row
 from training.engine.catalog.schedules import SCHEDULES
-from training.engine.config import TrainSettings, check
+from training.engine.config.training import TrainSettings, check
 from training.models import OptimizerPreset
 from training.schemas import Strict
 from training.train_api import Described, only

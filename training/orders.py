@@ -16,9 +16,9 @@ from django.conf import settings
 from training import starts
 from training.engine import SCHEMA
 from training.engine.catalog.kinds import KINDS
-from training.engine.config import check
+from training.engine.config.training import check
 from training.engine.errors import ConfigError
-from training.engine.rundir import write_json
+from training.engine.run.rundir import write_json
 from training.models import Checkpoint, Job
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from training.choices import ROLES
-from training.engine.config import TrainSettings
+from training.engine.config.training import TrainSettings
 from training.form_fields import BLOCKS, BY_EFFORT, fields_of
 from training.forms import EFFORTS, effort_of
 from training.models import Job

@@ -13,7 +13,7 @@ from typing import Any
 
 from mlxplatform.core.env import env
 from registry.models import ModelVersion
-from training.engine.config import TrainSettings
+from training.engine.config.training import TrainSettings
 from training.models import DatasetVersion, Job, Metric
 from training.states import JobState
 from training.uploads import free_bytes

@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 
 from mlxplatform.core.env import ROOT
-from training.engine.rundir import RunDir, is_held
+from training.engine.run.rundir import RunDir, is_held
 
 #: The engine's program; arguments follow. Tests of misbehaviour put another program here.
 ENGINE: list[str] = [sys.executable, "-m", "training.engine"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from training.engine.config import TrainSettings
+from training.engine.config.training import TrainSettings
 
 POINTS = 240
 WIDTH, HEIGHT = 640, 220  # view box of the drawing

@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from mlxplatform.core.errors import Conflict
 from training.dispatch import take_over
-from training.engine.rundir import is_held
+from training.engine.run.rundir import is_held
 from training.ingest import Tail
 from training.models import Attempt
 from training.process import Engine, Exit, Identity, boot_id, find, host, is_alive, kill_group

@@ -9,7 +9,7 @@ from uuid import UUID
 from ninja import Header, Schema
 from pydantic import ConfigDict, Field
 
-from training.engine.derived import Draw, Layers
+from training.engine.config.derived import Draw, Layers
 
 #: The header by which a POST may be sent twice without being done twice.
 Key = Header("", alias="Idempotency-Key", max_length=120, description="The same key returns the first answer's job.")

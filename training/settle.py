@@ -14,7 +14,7 @@ from mlxplatform.core.errors import DomainError
 from mlxplatform.core.lifecycle import move
 from training.dispatch import made_checkpoint, release
 from training.endings import Facts, Verdict, verdict
-from training.engine.journal import last_word
+from training.engine.run.journal import last_word
 from training.landing import land
 from training.models import Attempt, Job, JobEvent
 from training.process import Exit

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from registry.models import ModelVersion
 from training.engine.errors import ConfigError
-from training.engine.places import Place
+from training.engine.folders.places import Place
 from training.models import Checkpoint
 
 

@@ -1,8 +1,9 @@
 """An address for each training method, ``/train/sft`` to ``/train/rlhf/ppo``, with its own schema of settings.
 
 Addresses and schemas are made from the catalog of methods, so that a new method has its own by itself. What is
-described is pydantic's schema of the settings; what is checked is the same :func:`training.engine.config.check`
-that the form and ``/jobs`` go through, so that a mistake has the same code and sentence everywhere.
+described is pydantic's schema of the settings; what is checked is the same
+:func:`training.engine.config.training.check` that the form and ``/jobs`` go through, so that a mistake has the
+same code and sentence everywhere.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from mlxplatform.core.errors import Invalid
 from training import services
 from training.engine.catalog.methods import METHODS
 from training.engine.catalog.rows import Row
-from training.engine.config import TrainSettings
+from training.engine.config.training import TrainSettings
 from training.engine.errors import Problem
 from training.schemas import JobOut, Key, Strict
 

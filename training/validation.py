@@ -10,11 +10,12 @@ from mlxplatform.core.env import env
 from mlxplatform.core.errors import Invalid, NotFound
 from registry.models import ModelVersion
 from training import uploads
-from training.engine import hostfile, vocabularies
 from training.engine.catalog.formats import FORMATS
 from training.engine.catalog.methods import METHODS
-from training.engine.config import TrainSettings, check
+from training.engine.config import hostfile
+from training.engine.config.training import TrainSettings, check
 from training.engine.errors import ConfigError, Problem
+from training.engine.folders import vocabularies
 from training.models import DatasetVersion, Job
 
 PRIORITIES = range(-100, 101)

@@ -19,8 +19,8 @@ from django.utils import timezone
 from mlxplatform.core.env import env
 from mlxplatform.core.errors import Conflict
 from mlxplatform.core.lifecycle import move
-from training.engine.journal import last_word
-from training.engine.rundir import hold
+from training.engine.run.journal import last_word
+from training.engine.run.rundir import hold
 from training.ingest import Tail
 from training.memory import Watch as MemoryWatch
 from training.models import Attempt, Job, JobEvent

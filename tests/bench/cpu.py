@@ -20,7 +20,7 @@ from tests.bench.rows import CPU_BASE, CPU_ROWS, Row, select
 from tests.bench.run import Run, append, read
 from tests.bench.table import Column
 from tests.bench.work import Work
-from training.engine import allocator, blas
+from training.engine.machine import allocator, blas
 
 SECTION = "bench cpu"
 MAKE = """

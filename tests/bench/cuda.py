@@ -20,7 +20,7 @@ from tests.bench.rows import CUDA_BASE, CUDA_ROWS, Row, select
 from tests.bench.run import Run, read
 from tests.bench.table import Column
 from tests.bench.work import Work
-from training.engine import blas
+from training.engine.machine import blas
 
 SECTION = "bench cuda"
 MAKE = """

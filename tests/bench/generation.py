@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench import page
-from training.engine import allocator, blas
+from training.engine.machine import allocator, blas
 
 SECTION = "bench generation"
 ABOUT = (
@@ -84,12 +84,13 @@ class Bench:
         import mlx_lm.tokenizer_utils
 
         from tests.bench import chats
-        from training.engine import device, models
-        from training.engine.rollout import Rollout
+        from training.engine.generation.rollout import Rollout
+        from training.engine.machine import device
+        from training.engine.models import loading
 
         machine = device.set_up(0)
         folder = chats.smollm(home)
-        self.model = models.load(folder, "auto", machine).model
+        self.model = loading.load(folder, "auto", machine).model
         self.words = mlx_lm.tokenizer_utils.load(folder)
         self.eos = frozenset(self.words.eos_token_ids)
         self.ending, self.endless = Rollout(self.model, self.eos), Rollout(self.model, ())
@@ -128,7 +129,7 @@ class Bench:
 
     def _prompts(self, case: Case) -> list[list[int]]:
         from tests.bench import chats
-        from training.engine import python_docs
+        from training.engine.data import python_docs
 
         docs = python_docs.collect()
         random.Random(1).shuffle(docs)
@@ -143,8 +144,8 @@ class Bench:
         return found
 
     def _ours(self, case: Case, prompts: list[list[int]]) -> tuple[int, list[list[int]]]:
-        from training.engine import cpu_math
-        from training.engine.sampling import Sampling
+        from training.engine.generation.sampling import Sampling
+        from training.engine.machine import cpu_math
 
         cpu_math.install(self.model)
         how = Sampling(case.temperature, top_p=case.top_p)
@@ -200,7 +201,7 @@ def table(results: list[dict[str, Any]]) -> str:
 
 def machine() -> dict[str, Any]:
     """What the figures hold for."""
-    from training.engine import device
+    from training.engine.machine import device
 
     versions = {name: version(name) for name in ("mlx", "mlx-lm")}
     return {**device.detect().as_dict(), **versions, "python": platform.python_version()}

@@ -61,7 +61,7 @@ while True:
 WRITER = """
 import sys, time
 from pathlib import Path
-from training.engine.journal import Journal
+from training.engine.run.journal import Journal
 path, rate, total = Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
 journal = Journal(path)
 began = time.monotonic()

@@ -12,9 +12,10 @@ from typing import Any
 from tests.bench import child
 from tests.bench.run import Run, Step
 from tests.bench.work import Work
-from training.engine import journal, safetensors_header
 from training.engine.errors import Exit
-from training.engine.journal import Event
+from training.engine.folders import safetensors_header
+from training.engine.run import journal
+from training.engine.run.journal import Event
 
 #: Nothing but training: no evaluation, no samples, one checkpoint at the end.
 QUIET = {"sample_tokens": 0, "val_batches": 0, "steps_per_eval": 10**7, "save_every": 10**7, "steps_per_report": 1}

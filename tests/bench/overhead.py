@@ -25,7 +25,7 @@ from tests.bench.run import Run
 from tests.bench.table import Spread, number
 from tests.bench.work import Work
 from tests.chaos.house import House
-from training.engine import journal
+from training.engine.run import journal
 
 SECTION = "bench overhead"
 ADD = """

@@ -19,7 +19,7 @@ from tests.bench import child, cuda, ours, page, table
 from tests.bench.run import Run, append, read
 from tests.bench.table import Column
 from tests.bench.work import Work
-from training.engine import blas
+from training.engine.machine import blas
 
 SECTION = "bench ranks"
 COLUMNS = [

@@ -17,9 +17,10 @@ from mlx.utils import tree_flatten
 
 from tests.bench import chats
 from tests.fakes import tiny
-from training.engine import rundir, tokenizer
-from training.engine.masks import encode
-from training.engine.mlx_models import architecture
+from training.engine.models import tokenizer
+from training.engine.models.mlx_models import architecture
+from training.engine.rows.masks import encode
+from training.engine.run import rundir
 
 CONTEXT = 2048  # tokens
 GROUP = 64  # numbers that share a scale in the 4-bit model

@@ -11,7 +11,7 @@ from tests.bench import methods, ours, rounds
 from tests.bench.rows import METHOD_ROWS, Row
 from tests.bench.run import Run, Step
 from tests.bench.work import Work
-from training.engine.config import TrainConfig, check
+from training.engine.config.training import TrainConfig, check
 
 WORK = Work("model", "data", rows=8, batch_size=4, epochs=2)
 STEPS = [Step(2.0, 100, 0.5), Step(2.0, 100, 1.0), Step(1.0, 100, 1.5), Step(1.0, 100, 2.0)]

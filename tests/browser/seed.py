@@ -128,7 +128,7 @@ class _Maker:
         reason: str = "memory",
         points: int = 1,
     ) -> Any:
-        from training.engine.config import TrainSettings
+        from training.engine.config.training import TrainSettings
         from training.models import Job
 
         self.number += 1

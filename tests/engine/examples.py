@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from training.engine.examples import Example
-from training.engine.masks import Encoded
+from training.engine.rows.examples import Example
+from training.engine.rows.masks import Encoded
 
 
 def one(ids: list[int], trained: list[bool], cut: int = 0) -> Example:

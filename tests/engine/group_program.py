@@ -11,11 +11,12 @@ from typing import Any
 
 import mlx.core as mx
 
-from training.engine import distributed, random_stream
-from training.engine.distributed import Group, PeerLost
 from training.engine.errors import ConfigError, Exit, StopAsked
-from training.engine.rank import Mute, RankSession
-from training.engine.rundir import RunDir
+from training.engine.loop import distributed
+from training.engine.loop.distributed import Group, PeerLost
+from training.engine.machine import random_stream
+from training.engine.run.rank import Mute, RankSession
+from training.engine.run.rundir import RunDir
 
 SIZES = [7, 1, 30, 12, 12, 3, 8]
 

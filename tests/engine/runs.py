@@ -13,12 +13,12 @@ from typing import Any
 
 import mlx.core as mx
 
-from training.engine import train
-from training.engine.config import TrainConfig, check
+from training.engine.commands import train
+from training.engine.config.training import TrainConfig, check
 from training.engine.errors import Exit, StopAsked
-from training.engine.journal import Event, read
-from training.engine.rundir import RunDir
-from training.engine.session import Session
+from training.engine.run.journal import Event, read
+from training.engine.run.rundir import RunDir
+from training.engine.run.session import Session
 
 QUIET = {"sample_tokens": 0, "steps_per_eval": 1000, "save_every": 1000, "max_seq_length": 256}
 

@@ -26,7 +26,7 @@ def engine(root: Path, config: Any) -> int:
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("training.engine.session.Session.listen", lambda self: None)  # pytest has its own signals
+    monkeypatch.setattr("training.engine.run.session.Session.listen", lambda self: None)  # pytest has its own signals
     return tmp_path / "run"
 
 
@@ -100,7 +100,7 @@ def test_an_unknown_module_is_2(run: Path, tiny_llama: Path, tmp_path: Path) -> 
 
 
 def test_a_locked_run_is_7_and_left_alone(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from training.engine.rundir import hold
+    from training.engine.run.rundir import hold
 
     fd = hold(run / "run.lock")
     assert fd is not None

@@ -17,8 +17,8 @@ from pathlib import Path
 import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from training.engine.journal import Journal
-from training.engine.rundir import AttemptDir, RunDir, hold
+from training.engine.run.journal import Journal
+from training.engine.run.rundir import AttemptDir, RunDir, hold
 
 
 def steps(journal: Journal, run: RunDir, first: int, last: int, pause: float = 0.0) -> None:

@@ -8,7 +8,7 @@ import mlx.core as mx
 from mlx import nn
 from mlx.utils import tree_flatten
 
-from training.engine.mlx_models import architecture
+from training.engine.models.mlx_models import architecture
 
 VOCABULARY = 96
 _BASE: dict[str, Any] = {

@@ -15,7 +15,7 @@ from mlx import nn
 from mlx.utils import tree_flatten
 from tokenizers import decoders, models, pre_tokenizers
 
-from training.engine.mlx_models import architecture
+from training.engine.models.mlx_models import architecture
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 MERGES = ("t h", "e r", "a n", "i n", "Ġ a", "Ġ t", "o n", "r e", "Ġt h", "Ġth e", "s t", "in g", "o u", "Ġ s", "u s")

@@ -15,9 +15,9 @@ from training.engine.catalog.methods import METHODS
 from training.engine.catalog.optimizers import OPTIMIZERS
 from training.engine.catalog.rules import RULES
 from training.engine.catalog.schedules import SCHEDULES
-from training.engine.config import TrainConfig, load
+from training.engine.config.training import TrainConfig, load
 from training.engine.errors import Exit
-from training.engine.journal import EVENTS
+from training.engine.run.journal import EVENTS
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"

@@ -10,8 +10,8 @@ import numpy as np
 from mlx import nn
 
 from tests.parity.cases import Array, Case
-from training.engine import advantages, losses, losses_teacher, policy, preferences
-from training.engine.heads import Head, Matrix
+from training.engine.losses import advantages, per_target, policy, preferences, teacher_loss
+from training.engine.models.heads import Head, Matrix
 
 Arrays = dict[str, mx.array]
 
@@ -44,7 +44,7 @@ def summed(a: Arrays) -> tuple[mx.array, mx.array]:
     """Sums of the log-probabilities and numbers of tokens, (rows,) each."""
     row, counted = on_axis(a)
     kept = mx.where(counted > 0, a["log_probs"].reshape(-1), 0.0)
-    return losses.by_row(kept, row, len(a["mask"])), losses.by_row(counted, row, len(a["mask"]))
+    return per_target.by_row(kept, row, len(a["mask"])), per_target.by_row(counted, row, len(a["mask"]))
 
 
 def halves(both: mx.array) -> preferences.Pair:
@@ -65,9 +65,9 @@ def _from_logits(a: Arrays) -> tuple[preferences.Pair, preferences.Pair]:
     """Log-probabilities of all tokens but the first, summed by row."""
     rows, width, vocabulary = a["logits"].shape
     head = Head(lambda ids: ids, lambda logits: logits, None)
-    each = losses.log_probs(head, a["logits"][:, :-1].reshape(-1, vocabulary), a["ids"][:, 1:].reshape(-1))
+    each = per_target.log_probs(head, a["logits"][:, :-1].reshape(-1, vocabulary), a["ids"][:, 1:].reshape(-1))
     row = mx.repeat(mx.arange(rows), width - 1)
-    return halves(losses.by_row(each, row, rows)), halves(mx.full(rows, float(width - 1)))
+    return halves(per_target.by_row(each, row, rows)), halves(mx.full(rows, float(width - 1)))
 
 
 def cpo(a: Arrays, **settings: Any) -> Arrays:
@@ -170,21 +170,21 @@ def frozen(logits: mx.array) -> Head:
 def divergence(a: Arrays, *, kind: Any, beta: float, temperature: float) -> Arrays:
     head = frozen(a["student"])
     both = (head, a["student"]), (head, a["teacher"])
-    return {"loss": mx.mean(losses.divergence(kind, *both, temperature=temperature, beta=beta))}
+    return {"loss": mx.mean(per_target.divergence(kind, *both, temperature=temperature, beta=beta))}
 
 
 def distillation(a: Arrays, *, top_k: int, **settings: Any) -> Arrays:
-    aim, head = losses_teacher.Aim(**settings), frozen(a["student"])
+    aim, head = teacher_loss.Aim(**settings), frozen(a["student"])
     if top_k:
-        told = losses_teacher.likeliest(head, a["teacher"], top_k, aim.temperature)
-        each = losses_teacher.by_likeliest(aim, head, a["student"], told, a["targets"])
+        told = teacher_loss.likeliest(head, a["teacher"], top_k, aim.temperature)
+        each = teacher_loss.by_likeliest(aim, head, a["student"], told, a["targets"])
     else:
-        each = losses_teacher.whole(aim, (head, a["student"]), (head, a["teacher"]), a["targets"])
+        each = teacher_loss.whole(aim, (head, a["student"]), (head, a["teacher"]), a["targets"])
     return dict(zip(("loss", "divergence", "cross_entropy"), mx.mean(each, axis=0), strict=True))
 
 
 def cross_entropy(a: Arrays, **settings: float) -> Arrays:
-    return {"loss": mx.mean(losses.cross_entropy(frozen(a["logits"]), a["logits"], a["targets"], **settings))}
+    return {"loss": mx.mean(per_target.cross_entropy(frozen(a["logits"]), a["logits"], a["targets"], **settings))}
 
 
 def entropy(a: Arrays) -> Arrays:

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 from tests.parity import theirs
-from training.engine.examples import Example
-from training.engine.masks import Encoded
+from training.engine.rows.examples import Example
+from training.engine.rows.masks import Encoded
 
 RANK, SCALE = 4, 2.0
 LEAVES = {

@@ -8,12 +8,12 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from tests.engine.test_peft import Model, array, arrays, base_of, folder_of, layers_of, turned
+from tests.engine.tuning.test_peft import Model, array, arrays, base_of, folder_of, layers_of, turned
 from tests.parity.cases import Array
 from tests.parity.compare import TOLERANCE, largest
 from tests.parity.make_adapters import CASES, made
 from tests.parity.table import Checked
-from training.engine import fuse, peft
+from training.engine.tuning import fuse, peft
 
 pytestmark = pytest.mark.parity
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.engine.optimizers import course
+from tests.engine.optimizer_cases import course
 from tests.parity import optimizer_cases as cases
 from tests.parity import optimizers_theirs as theirs
 from tests.parity.table import Checked

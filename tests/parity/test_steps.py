@@ -14,15 +14,16 @@ from tests.fakes import tiny
 from tests.parity import peers
 from tests.parity.compare import TOLERANCE, largest
 from tests.parity.table import Checked
-from training.engine import adapters, batches
-from training.engine.batches import ByRows, Rows, Stream
 from training.engine.catalog.methods import METHODS
-from training.engine.config import TrainConfig, check
-from training.engine.device import Device
+from training.engine.config.training import TrainConfig, check
 from training.engine.errors import Exit
-from training.engine.fuse import load_place
-from training.engine.layouts import Flat
-from training.engine.tokenizer import load as load_tokenizer
+from training.engine.machine.device import Device
+from training.engine.models.tokenizer import load as load_tokenizer
+from training.engine.rows import batches
+from training.engine.rows.batches import ByRows, Rows, Stream
+from training.engine.rows.layouts import Flat
+from training.engine.tuning import adapters
+from training.engine.tuning.fuse import load_place
 
 pytestmark = pytest.mark.parity
 

@@ -20,8 +20,8 @@ from typing import Any
 from tests.bench import child, cpu
 from tests.showcase.cases import BASE, ROWS, SHORT, VALID, Case, config, select
 from tests.showcase.page import PAGE, Shown, markdown
-from training.engine import journal
-from training.engine.journal import Event
+from training.engine.run import journal
+from training.engine.run.journal import Event
 
 SHARES = ("generation", "scoring", "learning")
 _SHORT_ROWS = 60

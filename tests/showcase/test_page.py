@@ -8,7 +8,7 @@ import pytest
 
 from tests.showcase.cases import BASE, CASES, config, select
 from tests.showcase.page import Shown, markdown, sparkline
-from training.engine.config import TrainSettings, check
+from training.engine.config.training import TrainSettings, check
 
 DPO = next(case for case in CASES if case.name == "dpo")
 GOOD = Shown(DPO, 16, {"val_reward_margin": 0.0}, {"val_reward_margin": 0.4}, 60.0, 90.0, 1.5, [1.0, 2.0])

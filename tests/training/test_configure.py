@@ -76,6 +76,23 @@ def test_a_real_plan_for_answers_of_its_own(chosen: Chosen) -> None:
     assert made.settings["method"]["rewards"] == ["exact_answer"]
 
 
+def test_a_teacher_takes_memory_and_one_that_is_not_named_is_told(chosen: Chosen) -> None:
+    user, key = make_user("grace", Role.EDITOR), chosen[0].pk
+    without = services.configure(user, key, chosen[1].pk, "gkd")
+    made = services.configure(user, key, chosen[1].pk, "gkd", others={"teacher": key, "reward_model": uuid.uuid4()})
+    assert "needs a teacher, and none was given" in without.warnings[-1]
+    assert made.warnings == without.warnings[:-1]
+    assert without.memory and made.memory
+    held = {line["name"]: line["bytes"] for line in made.memory["lines"]}
+    assert "others" not in {line["name"] for line in without.memory["lines"]}
+    assert held["others"] == held["weights"]
+
+
+def test_a_teacher_that_does_not_exist_is_refused(chosen: Chosen) -> None:
+    asked = {**ids(chosen), "method": "gkd", "others": {"teacher": str(uuid.uuid4())}}
+    assert code(Caller()("POST", "/auto-config", asked)) == "model.unknown"
+
+
 def test_what_does_not_fit_is_made_smaller_and_says_how(chosen: Chosen, monkeypatch: pytest.MonkeyPatch) -> None:
     tell(monkeypatch, "cpu", fits_at=2)
     made = services.configure(make_user("grace", Role.EDITOR), *(row.pk for row in chosen), method="sft")

@@ -13,8 +13,8 @@ from mlxplatform.core.errors import Invalid
 from registry.models import ModelVersion
 from tests.training.runs import make_job
 from training import services
-from training.engine.config import load
-from training.engine.derived import GenerateDatasetConfig, MakeStudentConfig
+from training.engine.config.derived import GenerateDatasetConfig, MakeStudentConfig
+from training.engine.config.training import load
 from training.landing import land
 from training.models import DatasetVersion, Job
 from training.orders import version_id, write_config

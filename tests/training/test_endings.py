@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from training.endings import Facts, verdict
-from training.engine.journal import Event
+from training.engine.run.journal import Event
 
 
 def word(event, **fields):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from training.engine.config import TrainSettings
+from training.engine.config.training import TrainSettings
 from training.form_fields import BLOCKS, all_fields, fields_of, label_of, sentence
 from training.forms import EFFORTS, SettingsForm, prefilled
 

@@ -9,7 +9,7 @@ import pytest
 from tests.training.test_autoconfig import CARD, CPU, DATA, SMALL
 from training.autoconfig import propose
 from training.engine.catalog.methods import METHODS
-from training.engine.config import TrainSettings, check
+from training.engine.config.training import TrainSettings, check
 from training.ladder import rungs
 
 

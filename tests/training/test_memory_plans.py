@@ -20,7 +20,7 @@ from tests.fakes import tiny
 from tests.training.test_api import Caller, code
 from tests.training.test_views_data import make_version
 from training import asks, memory_plans, services
-from training.engine.config import TrainSettings
+from training.engine.config.training import TrainSettings
 from training.models import DatasetVersion
 from training.views.memory import parts
 

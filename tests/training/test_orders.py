@@ -7,9 +7,9 @@ from django.conf import settings
 
 from tests.training.runs import make_job
 from training.engine.catalog.kinds import KINDS
-from training.engine.config import TrainConfig, load
+from training.engine.config.imports import ImportDatasetConfig, ImportModelConfig
+from training.engine.config.training import TrainConfig, load
 from training.engine.errors import ConfigError
-from training.engine.imports import ImportDatasetConfig, ImportModelConfig
 from training.orders import BUILDERS, config, version_id, write_config
 
 pytestmark = pytest.mark.django_db

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from training.engine.config import TrainSettings, check
+from training.engine.config.training import TrainSettings, check
 from training.plan import _rate_warnings, updates_for
 
 

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from tests.training.runs import wait
-from training.engine.rundir import RunDir
+from training.engine.run.rundir import RunDir
 from training.process import Identity, environment, find, is_alive, kill_group, spawn, start_time
 
 

@@ -11,7 +11,7 @@ from mlxplatform.core.errors import Invalid
 from registry.models import ModelVersion
 from tests.training.runs import make_job
 from training import memory_plans, services
-from training.engine.config import TrainSettings
+from training.engine.config.training import TrainSettings
 from training.models import Job
 
 pytestmark = pytest.mark.django_db

@@ -13,7 +13,7 @@ from mlxplatform.core.access import Role, make_user
 from registry.models import ModelVersion
 from tests.training.runs import make_job
 from training.engine.catalog.methods import METHODS
-from training.engine.config import TrainSettings
+from training.engine.config.training import TrainSettings
 from training.models import DatasetVersion, Job
 from training.train_api import address
 

@@ -15,7 +15,7 @@ from django.utils import timezone
 from mlxplatform.core.access import Role, make_user
 from tests.browser import seed
 from training.engine.catalog.schedules import SCHEDULES
-from training.engine.config import TrainSettings
+from training.engine.config.training import TrainSettings
 from training.models import Job
 from training.plan import differences, make, updates_for
 from training.views.series import read_log
@@ -226,11 +226,11 @@ def test_another_row_brings_its_own_fields(editor: Client) -> None:
 
 
 def test_a_schedule_is_drawn_as_the_engine_follows_it() -> None:
-    from training.engine import optim
+    from training.engine.optimizers import factory
 
     for row in SCHEDULES:
         chosen = row.settings(name=row.name)
-        follow = optim.schedule(chosen, 300)
+        follow = factory.schedule(chosen, 300)
         assert [chosen.multiplier(i, 300) for i in range(300)] == pytest.approx([follow(i) for i in range(300)])
 
 

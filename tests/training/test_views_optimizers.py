@@ -10,7 +10,7 @@ from mlxplatform.core.access import Role, make_user
 from tests.training.runs import make_job
 from training.engine.catalog.optimizers import OPTIMIZERS
 from training.engine.catalog.schedules import SCHEDULES
-from training.engine.config import TrainSettings
+from training.engine.config.training import TrainSettings
 from training.models import OptimizerPreset
 from training.rates import curve
 from training.services import create_preset

@@ -10,8 +10,8 @@ import os
 import sys
 from pathlib import Path
 
-from training.engine import allocator, blas
 from training.engine.cli import main
+from training.engine.machine import allocator, blas
 
 _READY = "MLXP_ENGINE_READY"
 

@@ -19,15 +19,15 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from training.engine import captain, rank
 from training.engine.catalog.kinds import KINDS, Kind
 from training.engine.catalog.questions import QUESTIONS, Question
-from training.engine.config import TrainConfig, load
+from training.engine.config.training import TrainConfig, load
 from training.engine.errors import ConfigError, EngineError, Exit, RankDied
-from training.engine.journal import Event
 from training.engine.report import Silent
-from training.engine.rundir import RunDir
-from training.engine.session import Session, refuse
+from training.engine.run import captain, rank
+from training.engine.run.journal import Event
+from training.engine.run.rundir import RunDir
+from training.engine.run.session import Session, refuse
 
 
 def main(argv: list[str] | None = None) -> int:

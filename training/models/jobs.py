@@ -16,7 +16,7 @@ from django.utils import timezone
 from mlxplatform.core.access import VisibleQuerySet
 from mlxplatform.core.errors import Conflict
 from training.engine.catalog.kinds import KINDS
-from training.engine.rundir import AttemptDir, RunDir
+from training.engine.run.rundir import AttemptDir, RunDir
 from training.states import ACTIVE, ATTEMPT_LIFE, JOB_LIFE, RESUMABLE, AttemptState, JobState
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,7 +12,7 @@ from registry.models import ModelVersion
 from training import asks, autoconfig, facts, ladder, memory_plans, validation
 from training.autoconfig import DataFacts, ModelFacts, Proposal
 from training.engine.catalog.methods import METHODS
-from training.engine.config import TrainSettings, check
+from training.engine.config.training import TrainSettings, check
 from training.engine.errors import Problem
 from training.models import DatasetVersion
 from training.services.queue import find
@@ -33,6 +34,8 @@ class Configured:
     warnings: list[str] = field(default_factory=list)
     memory: dict[str, Any] | None = None
     """The engine's plan; None if it could not be asked."""
+    others: Mapping[str, ModelVersion] = field(default_factory=dict)
+    """Further models by role, which take memory, too."""
 
     @property
     def fits(self) -> bool | None:
@@ -54,11 +57,19 @@ class Configured:
 
 
 def configure(
-    user: Any, model_version_id: Any, dataset_version_id: Any, method: str | None = None, *, measure: bool = False
+    user: Any,
+    model_version_id: Any,
+    dataset_version_id: Any,
+    method: str | None = None,
+    *,
+    others: Mapping[str, Any] | None = None,
+    measure: bool = False,
 ) -> Configured:
     """Propose everything for a training. Without ``method`` the data's format decides.
 
-    ``measure``: one update is computed, and the plan's error against it is told. Nothing is stored.
+    ``others``: ids of further model versions by role, so that their memory is counted; those that the method has no
+    use for are left out. ``measure``: one update is computed, and the plan's error against it is told.
+    Nothing is stored.
     Raises Invalid with all problems, TooMuch, AskFailed, Forbidden.
     """
     require(user, Role.EDITOR)
@@ -77,11 +88,29 @@ def configure(
     settings = check(TrainSettings, proposal.settings)
     if problems := validation.data_problems(data, settings):
         raise Invalid.of(problems)
-    made = _fitted(Configured(model, proposal, proposal.settings), settings, data, about, counted)
+    beside, lacking = _beside(user, settings, others or {}, model)
+    made = Configured(model, proposal, proposal.settings, others=beside, warnings=lacking)
+    made = _fitted(made, settings, data, about, counted)
     if made.fits is False:
         made = _on_quantised(user, made, data, packs=not machine.is_cpu)
     made.warnings[:0] = [*proposal.warnings, *([why] if why else [])]
     return _measured(made, data) if measure else made
+
+
+def _beside(
+    user: Any, settings: TrainSettings, asked: Mapping[str, Any], model: ModelVersion
+) -> tuple[dict[str, ModelVersion], list[str]]:
+    """The further models that the proposed method works with, and a word for each that is lacking.
+
+    Raises Invalid for one that does not suit.
+    """
+    needs: tuple[str, ...] = settings.method.needs
+    found = {role: find(ModelVersion, user, key) for role, key in asked.items() if key and role in needs}
+    problems = validation.other_problems(settings, found, model)
+    if unfit := [problem for problem in problems if problem.loc[-1] in found]:
+        raise Invalid.of(unfit)
+    there = {role: version for role, version in found.items() if version is not None}
+    return there, [f"{problem.message} {problem.hint}" for problem in problems]
 
 
 def _fitted(
@@ -89,11 +118,11 @@ def _fitted(
 ) -> Configured:
     """The first of the settings and of the rungs below them that fits; the last one if none does."""
     try:
-        memory = memory_plans.ask(settings, made.model, data)
+        memory = memory_plans.ask(settings, made.model, data, others=made.others)
         rungs = [] if memory["fits"] else list(ladder.rungs(settings, about, counted))
         if not rungs:
             return replace(made, memory=memory)
-        asked = [memory_plans.question(rung.settings, made.model, data) for rung in rungs]
+        asked = [memory_plans.question(rung.settings, made.model, data, made.others) for rung in rungs]
         tried = asks.ask("fit", {"trainings": asked}, fresh=memory_plans.FRESH)["tried"]
         last = rungs[len(tried) - 1].settings
         before = settings.model_dump(mode="json")
@@ -102,7 +131,7 @@ def _fitted(
             made,
             settings={**made.settings, **changed},
             steps=[rung.says for rung in rungs[: len(tried)]],
-            memory=memory_plans.ask(last, made.model, data),
+            memory=memory_plans.ask(last, made.model, data, others=made.others),
         )
     except DomainError as error:
         text = f"Whether it fits into memory is not known: {error.message}"
@@ -151,8 +180,8 @@ def _quantised(user: Any, whole: ModelVersion) -> ModelVersion | None:
 def _measured(made: Configured, data: DatasetVersion) -> Configured:
     """The plan beside one real update; a failure is a warning."""
     try:
-        return replace(
-            made, memory=memory_plans.ask(check(TrainSettings, made.settings), made.model, data, measure=True)
-        )
+        settings = check(TrainSettings, made.settings)
+        plan = memory_plans.ask(settings, made.model, data, measure=True, others=made.others)
+        return replace(made, memory=plan)
     except DomainError as error:
         return replace(made, warnings=[*made.warnings, f"One update could not be measured: {error.message}"])

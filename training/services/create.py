@@ -10,9 +10,9 @@ from mlxplatform.core.errors import Invalid
 from mlxplatform.core.models import AuditEvent
 from registry.models import ModelVersion
 from training import evaluable, memory_plans, uploads, validation
-from training.engine.config import TrainSettings, check
+from training.engine.config.imports import ImportDatasetConfig, ImportModelConfig
+from training.engine.config.training import TrainSettings, check
 from training.engine.errors import ConfigError, Problem
-from training.engine.imports import ImportDatasetConfig, ImportModelConfig
 from training.models import DatasetVersion, Job
 from training.services.queue import enqueue, find, made_before
 
@@ -118,7 +118,7 @@ def create_model_import(
     idempotency_key: str = "",
 ) -> Job:
     """Queue the import of a model. ``source``: ``{"kind": "gguf"|"folder"|"hub", …}`` as in
-    ``training.engine.imports``; for ``gguf`` an ``"upload"`` id may stand in place of the ``"path"``.
+    ``training.engine.config.imports``; for ``gguf`` an ``"upload"`` id may stand in place of the ``"path"``.
     ``base_version_id``: the model that an adapter in a folder or at the hub belongs on."""
     require(user, Role.EDITOR)
     if made := made_before(user, idempotency_key):
@@ -148,7 +148,7 @@ def create_dataset_import(
 ) -> Job:
     """Queue the import of a data set. ``source``: ``{"kind": "file"|"hub"|"python_docs", …}``; for ``file``
     an ``"upload"`` id may stand in place of the ``"path"``. ``options``: the other fields of
-    ``training.engine.imports.ImportDatasetConfig``."""
+    ``training.engine.config.imports.ImportDatasetConfig``."""
     require(user, Role.EDITOR)
     if made := made_before(user, idempotency_key):
         return made

@@ -9,10 +9,10 @@ from mlxplatform.core.access import Role, require
 from mlxplatform.core.errors import Invalid
 from registry.models import ModelVersion
 from training import validation
-from training.engine import derived
 from training.engine.catalog.kinds import KINDS
-from training.engine.config import check
-from training.engine.derived import Draw, MakeStudentConfig
+from training.engine.config import derived
+from training.engine.config.derived import Draw, MakeStudentConfig
+from training.engine.config.training import check
 from training.engine.errors import ConfigError, Problem
 from training.models import DatasetVersion, Job
 from training.services.queue import enqueue, find, made_before
@@ -61,7 +61,7 @@ def create_generated_dataset(
     idempotency_key: str = "",
 ) -> Job:
     """Queue a data set in which the model answers the questions of another one. ``draw``: see
-    :class:`training.engine.derived.Draw`. Raises Invalid with all problems, TooMuch, Forbidden."""
+    :class:`training.engine.config.derived.Draw`. Raises Invalid with all problems, TooMuch, Forbidden."""
     require(user, Role.EDITOR)
     if made := made_before(user, idempotency_key):
         return made

@@ -9,9 +9,9 @@ from mlxplatform.core.access import Role, require
 from mlxplatform.core.errors import Invalid
 from registry.models import ModelVersion
 from training import evaluable, validation
-from training.engine.config import check
+from training.engine.config.evaluations import EvaluateSettings
+from training.engine.config.training import check
 from training.engine.errors import ConfigError
-from training.engine.evaluations import EvaluateSettings
 from training.models import Checkpoint, DatasetVersion, Job
 from training.services.queue import enqueue, find, made_before
 

@@ -10,7 +10,7 @@ from django.utils import timezone
 from mlxplatform.core.access import Role, require
 from mlxplatform.core.errors import Invalid, NotFound
 from mlxplatform.core.models import AuditEvent
-from training.engine.config import TrainSettings, check
+from training.engine.config.training import TrainSettings, check
 from training.engine.errors import ConfigError, Problem
 from training.models import OptimizerPreset
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import urlencode
 
 from django.http import HttpRequest, HttpResponse
@@ -13,13 +13,15 @@ from django.views.decorators.http import require_POST
 from mlxplatform.core.access import Role, require
 from mlxplatform.core.errors import DomainError
 from training import services
+from training.engine.catalog.method_settings import Other
 from training.form_fields import flatten, label_of
 from training.plan import shown
 from training.services.autoconfig import Configured
 from training.views.new_job import texts_of
 
 #: What a person has already said in the form and keeps.
-KEPT = ("data", "name", "parent", "others.teacher", "others.reward_model")
+OTHERS: tuple[str, ...] = get_args(Other)
+KEPT = ("data", "name", "parent", *(f"others.{role}" for role in OTHERS))
 
 
 @require_POST
@@ -29,7 +31,10 @@ def autoconfig_card(request: HttpRequest) -> HttpResponse:
     texts = texts_of(request)
     context: dict[str, Any] = {}
     try:
-        made = services.configure(request.user, texts.get("model"), texts.get("data"), texts.get("method"))
+        others = {role: texts.get(f"others.{role}") for role in OTHERS}
+        made = services.configure(
+            request.user, texts.get("model"), texts.get("data"), texts.get("method"), others=others
+        )
     except DomainError as error:
         context["error"] = error
     else:

@@ -16,7 +16,7 @@ from mlxplatform.core.access import Role, allows
 from mlxplatform.core.errors import Invalid, NotFound
 from training import datasets, rows
 from training.engine.catalog.formats import FORMATS
-from training.engine.imports import DOCS_FORMS
+from training.engine.config.imports import DOCS_FORMS
 from training.forms_data import NameForm
 from training.models import Dataset, DatasetVersion, Job
 from training.summary import summaries

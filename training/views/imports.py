@@ -18,8 +18,8 @@ from mlxplatform.core.errors import DomainError, Invalid, NotFound
 from registry.models import ModelVersion
 from training import asks, rows, services, uploads
 from training.engine.catalog.formats import FORMATS
+from training.engine.config.imports import DOCS_FORMS
 from training.engine.errors import Problem
-from training.engine.imports import DOCS_FORMS
 from training.forms_data import (
     DocsForm,
     HubDataForm,

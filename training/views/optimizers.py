@@ -17,7 +17,7 @@ from training import rates, services
 from training.engine.catalog.optimizer_memory import state_bytes
 from training.engine.catalog.optimizers import OPTIMIZERS
 from training.engine.catalog.schedules import SCHEDULES
-from training.engine.config import TrainSettings
+from training.engine.config.training import TrainSettings
 from training.engine.errors import Problem
 from training.form_fields import flatten, label_of, sentence
 from training.forms import SettingsForm

@@ -16,8 +16,10 @@ from typing import Any
 
 from tests.bench.run import GIB, Run, Step
 from tests.bench.work import Work
-from training.engine import masks, token_view, tokenizer
-from training.engine.masks import Encoded
+from training.engine.data import token_view
+from training.engine.models import tokenizer
+from training.engine.rows import masks
+from training.engine.rows.masks import Encoded
 
 
 class Enough(Exception):  # noqa: N818 - no error: the time given is over

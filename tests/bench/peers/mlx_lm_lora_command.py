@@ -21,7 +21,7 @@ from mlx_lm.utils import load
 
 from tests.bench.peers.clock import Clock, Enough, main
 from tests.bench.work import Work
-from training.engine import blas
+from training.engine.machine import blas
 
 
 class Told(TrainingCallback):

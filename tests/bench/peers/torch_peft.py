@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from tests.bench.peers.clock import Clock, Enough, encoded, main
 from tests.bench.work import Work
-from training.engine.masks import Encoded
+from training.engine.rows.masks import Encoded
 
 IGNORED = -100  # what transformers leaves out of the loss
 

@@ -190,15 +190,18 @@ ADAPTERS = Catalog(
         Lora,
         "LoRA",
         "Trains small added matrices; QLoRA when the base is quantised.",
-        "training.engine.adapters:apply_lora",
+        "training.engine.tuning.adapters:apply_lora",
     ),
     Row(
         Dora,
         "DoRA",
         "LoRA that also learns each row's length. A little better, a little slower.",
-        "training.engine.adapters:apply_dora",
+        "training.engine.tuning.adapters:apply_dora",
     ),
     Row(
-        Full, "Full fine-tuning", "Trains the model's own weights. Most memory.", "training.engine.adapters:apply_full"
+        Full,
+        "Full fine-tuning",
+        "Trains the model's own weights. Most memory.",
+        "training.engine.tuning.adapters:apply_full",
     ),
 )

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel
 
-from training.engine.config import TrainConfig
-from training.engine.derived import GenerateDatasetConfig, MakeStudentConfig
-from training.engine.evaluations import EvaluateConfig
-from training.engine.imports import ImportDatasetConfig, ImportModelConfig
+from training.engine.config.derived import GenerateDatasetConfig, MakeStudentConfig
+from training.engine.config.evaluations import EvaluateConfig
+from training.engine.config.imports import ImportDatasetConfig, ImportModelConfig
+from training.engine.config.training import TrainConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Kind:
 KINDS = {
     kind.name: kind
     for kind in (
-        Kind("train", "train", TrainConfig, "device", "Training", True, "training.engine.train:run"),
+        Kind("train", "train", TrainConfig, "device", "Training", True, "training.engine.commands.train:run"),
         Kind(
             "import_model",
             "import-model",
@@ -38,7 +38,7 @@ KINDS = {
             "cpu",
             "Model import",
             False,
-            "training.engine.import_model:run",
+            "training.engine.commands.import_model:run",
         ),
         Kind(
             "import_dataset",
@@ -47,7 +47,7 @@ KINDS = {
             "cpu",
             "Data import",
             False,
-            "training.engine.import_dataset:run",
+            "training.engine.commands.import_dataset:run",
         ),
         Kind(
             "evaluate",
@@ -56,7 +56,7 @@ KINDS = {
             "device",
             "Evaluation",
             True,
-            "training.engine.evaluate:run",
+            "training.engine.commands.evaluate:run",
         ),
         Kind(
             "make_student",
@@ -65,7 +65,7 @@ KINDS = {
             "cpu",
             "Smaller model",
             False,
-            "training.engine.make_student:run",
+            "training.engine.commands.make_student:run",
         ),
         Kind(
             "generate_dataset",
@@ -74,7 +74,7 @@ KINDS = {
             "device",
             "Generated data",
             True,
-            "training.engine.generate_dataset:run",
+            "training.engine.commands.generate_dataset:run",
         ),
     )
 }

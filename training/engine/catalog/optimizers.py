@@ -237,42 +237,42 @@ class AdaDelta(OptimizerSettings):
     weight_decay: float = setting(0.0, "Weight decay", _L2, ge=0, le=1)
 
 
-_ENGINE = "training.engine"
+_ROOM = "training.engine.optimizers"
 OPTIMIZERS = Catalog(
     "optimizer",
-    Row(AdamW, "AdamW", "The usual choice. Adapts the step of each weight.", f"{_ENGINE}.optim_adam:adamw"),
+    Row(AdamW, "AdamW", "The usual choice. Adapts the step of each weight.", f"{_ROOM}.adam:adamw"),
     Row(
         AdamW8Bit,
         "AdamW, 8 bits",
         "AdamW with a quarter of its memory. For full fine-tuning; adapters are small anyway.",
-        f"{_ENGINE}.optim_8bit:adamw",
+        f"{_ROOM}.eight_bit:adamw",
     ),
-    Row(Adam, "Adam", "AdamW with an L2 penalty in place of its decay.", f"{_ENGINE}.optim_adam:Adam"),
-    Row(Adam8Bit, "Adam, 8 bits", "Adam with a quarter of its memory.", f"{_ENGINE}.optim_8bit:adam"),
-    Row(Adamax, "Adamax", "Adam for rare, large gradients.", f"{_ENGINE}.optim_adam:Adamax"),
-    Row(NAdam, "NAdam", "Adam that looks ahead along its momentum.", f"{_ENGINE}.optim_adam:NAdam"),
-    Row(RAdam, "RAdam", "Adam that needs no warm-up of the rate.", f"{_ENGINE}.optim_adam:RAdam"),
-    Row(Lion, "Lion", "Half of AdamW's memory; use a 3 to 10 times lower rate.", f"{_ENGINE}.optim_plain:lion"),
-    Row(Lion8Bit, "Lion, 8 bits", "Lion with a quarter of its memory.", f"{_ENGINE}.optim_8bit:lion"),
+    Row(Adam, "Adam", "AdamW with an L2 penalty in place of its decay.", f"{_ROOM}.adam:Adam"),
+    Row(Adam8Bit, "Adam, 8 bits", "Adam with a quarter of its memory.", f"{_ROOM}.eight_bit:adam"),
+    Row(Adamax, "Adamax", "Adam for rare, large gradients.", f"{_ROOM}.adam:Adamax"),
+    Row(NAdam, "NAdam", "Adam that looks ahead along its momentum.", f"{_ROOM}.adam:NAdam"),
+    Row(RAdam, "RAdam", "Adam that needs no warm-up of the rate.", f"{_ROOM}.adam:RAdam"),
+    Row(Lion, "Lion", "Half of AdamW's memory; use a 3 to 10 times lower rate.", f"{_ROOM}.plain:lion"),
+    Row(Lion8Bit, "Lion, 8 bits", "Lion with a quarter of its memory.", f"{_ROOM}.eight_bit:lion"),
     Row(
         Muon,
         "Muon",
         "Steps of equal strength in all directions of a matrix. Half of AdamW's memory; at AdamW's rates.",
-        f"{_ENGINE}.optim_muon:Muon",
+        f"{_ROOM}.muon:Muon",
     ),
     Row(
         Adafactor,
         "Adafactor",
         "Nearly no memory: one number for each row and column of a matrix.",
-        f"{_ENGINE}.optim_plain:adafactor",
+        f"{_ROOM}.plain:adafactor",
     ),
     Row(
         Sgd,
         "SGD",
         "Plain gradient descent with momentum. Least memory, needs a higher rate.",
-        f"{_ENGINE}.optim_plain:Sgd",
+        f"{_ROOM}.plain:Sgd",
     ),
-    Row(RmsProp, "RMSprop", "Divides by the running size of the gradient.", f"{_ENGINE}.optim_plain:RmsProp"),
-    Row(Adagrad, "Adagrad", "Steps shrink with all gradients so far.", f"{_ENGINE}.optim_plain:Adagrad"),
-    Row(AdaDelta, "AdaDelta", "Finds its own step size; the rate is near 1.", f"{_ENGINE}.optim_plain:AdaDelta"),
+    Row(RmsProp, "RMSprop", "Divides by the running size of the gradient.", f"{_ROOM}.plain:RmsProp"),
+    Row(Adagrad, "Adagrad", "Steps shrink with all gradients so far.", f"{_ROOM}.plain:Adagrad"),
+    Row(AdaDelta, "AdaDelta", "Finds its own step size; the rate is near 1.", f"{_ROOM}.plain:AdaDelta"),
 )

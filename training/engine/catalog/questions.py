@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel
 
-from training.engine.imports import (
+from training.engine.config.imports import (
     ExportPeftConfig,
     FitConfig,
     MachineConfig,
@@ -30,11 +30,19 @@ class Question:
 QUESTIONS = {
     question.command: question
     for question in (
-        Question("validate-data", ValidateConfig, "Check every row of a data file", "training.engine.validate:run"),
-        Question("tokens", TokensConfig, "Show what of a data set is trained", "training.engine.token_view:run"),
-        Question("export-peft", ExportPeftConfig, "Write an adapter in PEFT's form", "training.engine.peft:export"),
-        Question("memory", MemoryConfig, "Plan the memory of a training", "training.engine.memory_question:run"),
-        Question("fit", FitConfig, "Find the first training that fits", "training.engine.fitting:run"),
-        Question("machine", MachineConfig, "Say what this machine computes on", "training.engine.fitting:machine"),
+        Question(
+            "validate-data", ValidateConfig, "Check every row of a data file", "training.engine.data.validate:run"
+        ),
+        Question("tokens", TokensConfig, "Show what of a data set is trained", "training.engine.data.token_view:run"),
+        Question(
+            "export-peft", ExportPeftConfig, "Write an adapter in PEFT's form", "training.engine.tuning.peft:export"
+        ),
+        Question(
+            "memory", MemoryConfig, "Plan the memory of a training", "training.engine.commands.memory_question:run"
+        ),
+        Question("fit", FitConfig, "Find the first training that fits", "training.engine.commands.fitting:run"),
+        Question(
+            "machine", MachineConfig, "Say what this machine computes on", "training.engine.commands.fitting:machine"
+        ),
     )
 }

@@ -198,7 +198,7 @@ def _halfway(start: float, end: float, done: float) -> float:
     return end + (start - end) / 2.0 * (1.0 + math.cos(math.pi * done))
 
 
-_CURVE = "training.engine.optim:curve"
+_CURVE = "training.engine.optimizers.factory:curve"
 SCHEDULES = Catalog(
     "schedule",
     Row(Cosine, "Cosine", "Starts fast, ends gently. A good choice nearly always.", _CURVE),

@@ -1,1 +1,1 @@
-"""Training methods: one file each, all driven by the one loop in ``trainer.py``."""
+"""Training methods: one file each, all driven by the one loop (``loop/trainer.py``)."""

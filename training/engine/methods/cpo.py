@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import mlx.core as mx
 
-from training.engine import preferences
 from training.engine.catalog.preference_methods import Cpo as Settings
-from training.engine.layouts import Batch
-from training.engine.methods.method import Terms
-from training.engine.pairs import Pairs
-from training.engine.preferences import Pair
+from training.engine.learning.method import Terms
+from training.engine.learning.pairs import Pairs
+from training.engine.losses import preferences
+from training.engine.losses.preferences import Pair
+from training.engine.rows.layouts import Batch
 
 
 class Cpo(Pairs):

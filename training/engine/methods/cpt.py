@@ -10,10 +10,10 @@ from __future__ import annotations
 from typing import Any
 
 from training.engine.catalog.supervised_methods import Cpt as Settings
-from training.engine.examples import Example
-from training.engine.masks import Encoded, encode
-from training.engine.next_token import NextToken
-from training.engine.tokenizer import Tokenizer
+from training.engine.learning.next_token import NextToken
+from training.engine.models.tokenizer import Tokenizer
+from training.engine.rows.examples import Example
+from training.engine.rows.masks import Encoded, encode
 
 
 class Cpt(NextToken):

@@ -1,7 +1,7 @@
 """Distillation: (1 − α) T² D(teacher ‖ student) + α cross-entropy, a mean over trained tokens.
 
 Hinton et al. 2015, arXiv 1503.02531; the divergences D of Agarwal et al. 2024, arXiv 2306.13649. The arithmetic:
-:mod:`training.engine.losses_teacher`.
+:mod:`training.engine.losses.teacher_loss`.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from typing import Any
 import mlx.core as mx
 from mlx import nn
 
-from training.engine import losses_teacher
-from training.engine.batches import Rows
 from training.engine.catalog.distillation_methods import Distillation as Settings
-from training.engine.examples import Example
-from training.engine.layouts import Batch
-from training.engine.losses_teacher import Aim
-from training.engine.masks import encode
-from training.engine.notes import Desk, Per
-from training.engine.teachers import IDS, LOG_PROBS, Taught
-from training.engine.tokenizer import Tokenizer
+from training.engine.learning.notes import Desk, Per
+from training.engine.learning.teachers import IDS, LOG_PROBS, Taught
+from training.engine.losses import teacher_loss
+from training.engine.losses.teacher_loss import Aim
+from training.engine.models.tokenizer import Tokenizer
+from training.engine.rows.batches import Rows
+from training.engine.rows.examples import Example
+from training.engine.rows.layouts import Batch
+from training.engine.rows.masks import encode
 
 
 class Distillation(Taught):
@@ -40,7 +40,7 @@ class Distillation(Taught):
             return splits
 
         def compute(batch: Batch) -> dict[tuple[Per, str], mx.array]:
-            ids, log_probs = losses_teacher.likeliest(teacher.head, teacher.head.hidden(batch), k, temperature)
+            ids, log_probs = teacher_loss.likeliest(teacher.head, teacher.head.hidden(batch), k, temperature)
             return {("target", IDS): ids, ("target", LOG_PROBS): log_probs}
 
         key = {"top_k": k, "temperature": temperature, "vocabulary": teacher.vocabulary}

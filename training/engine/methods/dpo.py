@@ -1,6 +1,6 @@
 """Direct preference optimisation: −log σ(β (r_chosen − r_rejected)), r = log π(y|x) − log π_ref(y|x).
 
-Rafailov et al. 2023, arXiv 2305.18290; the other losses in :func:`training.engine.preferences.dpo`.
+Rafailov et al. 2023, arXiv 2305.18290; the other losses in :func:`training.engine.losses.preferences.dpo`.
 """
 
 from __future__ import annotations
@@ -8,14 +8,14 @@ from __future__ import annotations
 import mlx.core as mx
 from mlx import nn
 
-from training.engine import preferences
-from training.engine.batches import Rows
 from training.engine.catalog.preference_methods import Dpo as Settings
-from training.engine.layouts import Batch
-from training.engine.methods.method import Terms
-from training.engine.notes import Desk
-from training.engine.pairs import CHOSEN, REJECTED, Pairs
-from training.engine.preferences import Pair
+from training.engine.learning.method import Terms
+from training.engine.learning.notes import Desk
+from training.engine.learning.pairs import CHOSEN, REJECTED, Pairs
+from training.engine.losses import preferences
+from training.engine.losses.preferences import Pair
+from training.engine.rows.batches import Rows
+from training.engine.rows.layouts import Batch
 
 
 class Dpo(Pairs):

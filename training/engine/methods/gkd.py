@@ -13,19 +13,20 @@ import mlx.core as mx
 import numpy as np
 from mlx import nn
 
-from training.engine import answering, masks, segments
-from training.engine.answering import Answering
-from training.engine.batches import Rows, batches_in_order
 from training.engine.catalog.distillation_methods import Gkd as Settings
 from training.engine.errors import DataError
-from training.engine.examples import Example
-from training.engine.losses_teacher import Aim
-from training.engine.notes import Desk
-from training.engine.online import Collected, Numbers, Online
-from training.engine.sampling import Sampling
-from training.engine.shares import Shares
-from training.engine.teachers import Taught
-from training.engine.tokenizer import Tokenizer
+from training.engine.generation import answering
+from training.engine.generation.answering import Answering
+from training.engine.generation.sampling import Sampling
+from training.engine.learning.notes import Desk
+from training.engine.learning.online import Collected, Numbers, Online
+from training.engine.learning.shares import Shares
+from training.engine.learning.teachers import Taught
+from training.engine.losses.teacher_loss import Aim
+from training.engine.models.tokenizer import Tokenizer
+from training.engine.rows import masks, segments
+from training.engine.rows.batches import Rows, batches_in_order
+from training.engine.rows.examples import Example
 
 _HELD_OUT = (20230613,)  # seed of the answers to held-out prompts
 

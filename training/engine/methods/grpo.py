@@ -1,6 +1,6 @@
 """Group relative policy optimisation: answers to one prompt are compared with each other, nothing else is learnt.
 
-Shao et al. 2024, arXiv 2402.03300; its relatives in :func:`training.engine.policy.grpo`.
+Shao et al. 2024, arXiv 2402.03300; its relatives in :func:`training.engine.losses.policy.grpo`.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import mlx.core as mx
 import numpy as np
 from mlx import nn
 
-from training.engine import advantages, policy
 from training.engine.catalog.policy_methods import Grpo as Settings
-from training.engine.examples import Example
-from training.engine.layouts import Batch
-from training.engine.methods.method import Terms
-from training.engine.online import Collected
-from training.engine.policies import OLD, REFERENCE, PolicyMethod, Round
+from training.engine.learning.method import Terms
+from training.engine.learning.online import Collected
+from training.engine.learning.policies import OLD, REFERENCE, PolicyMethod, Round
+from training.engine.losses import advantages, policy
+from training.engine.rows.examples import Example
+from training.engine.rows.layouts import Batch
 
 ADVANTAGE = "advantage"
 

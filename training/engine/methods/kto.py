@@ -12,15 +12,16 @@ from typing import Any
 import mlx.core as mx
 from mlx import nn
 
-from training.engine import masks, preferences
-from training.engine.batches import Rows
 from training.engine.catalog.preference_methods import Kto as Settings
-from training.engine.examples import Example
-from training.engine.layouts import Batch
-from training.engine.methods.method import Terms
-from training.engine.notes import Desk, Per
-from training.engine.pairs import Answers, summed
-from training.engine.tokenizer import Tokenizer
+from training.engine.learning.method import Terms
+from training.engine.learning.notes import Desk, Per
+from training.engine.learning.pairs import Answers, summed
+from training.engine.losses import preferences
+from training.engine.models.tokenizer import Tokenizer
+from training.engine.rows import masks
+from training.engine.rows.batches import Rows
+from training.engine.rows.examples import Example
+from training.engine.rows.layouts import Batch
 
 REFERENCE, OTHER = "reference", "reference_other"
 

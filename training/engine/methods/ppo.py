@@ -12,14 +12,15 @@ import mlx.core as mx
 import numpy as np
 from mlx import nn
 
-from training.engine import advantages, policy, scalar_heads
-from training.engine.advantages import AdaptiveKl, Floats
 from training.engine.catalog.policy_methods import Ppo as Settings
-from training.engine.examples import Example
-from training.engine.layouts import Batch
-from training.engine.methods.method import Terms
-from training.engine.online import Collected, Numbers
-from training.engine.policies import OLD, PolicyMethod, Round
+from training.engine.learning.method import Terms
+from training.engine.learning.online import Collected, Numbers
+from training.engine.learning.policies import OLD, PolicyMethod, Round
+from training.engine.losses import advantages, policy
+from training.engine.losses.advantages import AdaptiveKl, Floats
+from training.engine.models import scalar_heads
+from training.engine.rows.examples import Example
+from training.engine.rows.layouts import Batch
 
 ADVANTAGES, RETURNS, VALUES = "advantages", "returns", "values"
 _COEFFICIENT = "kl_coef"

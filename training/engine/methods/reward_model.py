@@ -11,14 +11,15 @@ from typing import Any
 import mlx.core as mx
 from mlx import nn
 
-from training.engine import preferences, scalar_heads
 from training.engine.catalog.preference_methods import RewardModel as Settings
-from training.engine.examples import Example
-from training.engine.heads import Head
-from training.engine.layouts import Batch
-from training.engine.methods.method import Method, Terms
-from training.engine.pairs import TERMS, pair, summed
-from training.engine.tokenizer import Tokenizer
+from training.engine.learning.method import Method, Terms
+from training.engine.learning.pairs import TERMS, pair, summed
+from training.engine.losses import preferences
+from training.engine.models import scalar_heads
+from training.engine.models.heads import Head
+from training.engine.models.tokenizer import Tokenizer
+from training.engine.rows.examples import Example
+from training.engine.rows.layouts import Batch
 
 
 class RewardModel(Method):

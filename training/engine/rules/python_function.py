@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from training.engine import reward_modules
 from training.engine.catalog.rules import PythonFunction as Settings
 from training.engine.errors import ConfigError, DataError
+from training.engine.rules import reward_modules
 from training.engine.rules.rule import Messages, Rule
 
 _LIKE = "Write it like this: def reward(prompt, answer, reference) -> float."

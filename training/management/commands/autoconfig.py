@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, get_args
 
 from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -11,8 +11,11 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from mlxplatform.core.errors import DomainError
 from registry.models import RegisteredModel
 from training import services
+from training.engine.catalog.method_settings import Other
 from training.models import Dataset
 from training.plan import shown
+
+ROLES: tuple[str, ...] = get_args(Other)
 
 
 class Command(BaseCommand):
@@ -22,6 +25,8 @@ class Command(BaseCommand):
         parser.add_argument("model", help="name of a registered model; its newest version is taken")
         parser.add_argument("data", help="name of a data set; its newest version is taken")
         parser.add_argument("--method", default=None, help="without one the data's format decides")
+        for role in ROLES:
+            parser.add_argument(f"--{role.replace('_', '-')}", help="name of a registered model that helps to train")
         parser.add_argument("--measure", action="store_true", help="compute one update for real")
         parser.add_argument("--json", action="store_true", help="the whole answer as JSON")
 
@@ -31,8 +36,11 @@ class Command(BaseCommand):
             raise CommandError("There is no administrator yet. Start the dashboard once.")
         model = _newest(RegisteredModel, options["model"])
         data = _newest(Dataset, options["data"])
+        others = {role: _newest(RegisteredModel, name).pk for role in ROLES if (name := options[role])}
         try:
-            made = services.configure(user, model.pk, data.pk, options["method"], measure=options["measure"])
+            made = services.configure(
+                user, model.pk, data.pk, options["method"], others=others, measure=options["measure"]
+            )
         except DomainError as error:
             raise CommandError("\n".join(f"{p.message} {p.hint}".strip() for p in error.problems)) from None
         if options["json"]:

@@ -1,0 +1,1 @@
+"""What can be asked of each command, and every problem with it at once. Touches no arrays."""

@@ -1,0 +1,1 @@
+"""Data sets from elsewhere: read as streams, judged row by row, kept as versions that never change."""

@@ -1,0 +1,1 @@
+"""What lies in model folders, told from files alone. Touches no arrays."""

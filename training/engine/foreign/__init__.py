@@ -1,0 +1,1 @@
+"""Models from elsewhere: read with a bound on everything, checked, made into folders of ours."""

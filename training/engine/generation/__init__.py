@@ -1,0 +1,1 @@
+"""What a model answers: sampling, key-value caches, many prompts at once."""

@@ -1,0 +1,1 @@
+"""The loop, the only one: micro-batches in, updates and checkpoints out."""

@@ -1,0 +1,1 @@
+"""A model at work: opened, taken apart into body and head, its tokenizer and its chat template."""

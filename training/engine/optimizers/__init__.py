@@ -1,0 +1,1 @@
+"""How weights change: optimizers as torch defines them, schedules, parameter groups, loss scaling."""

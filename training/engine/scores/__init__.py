@@ -1,0 +1,1 @@
+"""How good answers are: rules, reward models, win rates."""
