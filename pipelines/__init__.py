@@ -1,1 +1,1 @@
-"""The room for orders of several jobs. It stands above training and registry and holds no code yet."""
+"""Orders of several jobs: definitions, runs, gates and approvals. It stands above training and registry."""

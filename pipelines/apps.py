@@ -8,3 +8,9 @@ from django.apps import AppConfig
 class PipelinesConfig(AppConfig):
     name = "pipelines"
     verbose_name = "Pipelines"
+
+    def ready(self) -> None:
+        """Connect the receivers, which need the tables."""
+        from pipelines import receivers
+
+        receivers.connect()

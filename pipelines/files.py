@@ -1,0 +1,56 @@
+"""Definitions as YAML: read with bounds, so that a hostile file costs nothing; written so that people can read them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from mlxplatform.core.errors import Invalid
+from pipelines.definition import Definition
+from training.engine.errors import Problem
+
+LARGEST, MOST_EVENTS, DEEPEST = 256 << 10, 20_000, 24  # bytes, pieces, levels
+
+
+def load(text: str) -> Any:
+    """Plain values out of YAML: no anchors, no tags, nothing large or deep. Raises Invalid with line and column."""
+    size = len(text.encode())
+    if size > LARGEST:
+        raise _fault(f"The file has {size >> 10} KiB; at most {LARGEST >> 10} are read.", "Is it the right file?")
+    try:
+        _look(text)
+        return yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f"Line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise _fault(f"{place}{error.problem or error.context or 'this is no YAML'}.", "Mend the line.") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise _fault(f"This is no YAML: {str(error)[:200]}.", "Mend the file.") from None
+
+
+def _look(text: str) -> None:
+    """Refuse what only serves to overwhelm a reader, before anything is built."""
+    depth = 0
+    for n, event in enumerate(yaml.parse(text, Loader=yaml.SafeLoader)):
+        mark = event.start_mark
+        line = mark.line + 1 if mark else 0
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+            raise _fault(f"Line {line}: anchors and aliases are not read.", "Write it out.")
+        if getattr(event, "tag", None):
+            raise _fault(f"Line {line}: tags are not read.", "Take it out.")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST or n > MOST_EVENTS:
+            what = f"more than {DEEPEST} levels" if depth > DEEPEST else f"more than {MOST_EVENTS} pieces"
+            raise _fault(f"Line {line}: {what}.", "A pipeline is smaller.")
+
+
+def _fault(message: str, hint: str) -> Invalid:
+    return Invalid.of([Problem((), "pipeline.yaml", message, hint)])
+
+
+def dump(definition: Definition) -> str:
+    """The definition as YAML, in the order of the schema; :func:`load` reads it back."""
+    plain = definition.plain()
+    ordered = {key: plain[key] for key in ("schema", "name", "description", "inputs", "steps") if key in plain}
+    return yaml.safe_dump(ordered, sort_keys=False, allow_unicode=True, width=100)

@@ -1,0 +1,115 @@
+"""Whether a run can work at all, found out before anything starts: choices, formats, tokens, heads."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pipelines.definition import INPUTS, Definition, Step, filled
+from registry.models import ModelVersion
+from training import validation
+from training.engine.config.training import TrainSettings, check
+from training.engine.errors import Problem
+from training.models import DatasetVersion
+
+Rows = dict[str, Any]
+MOST_NUMBER = 1e12
+
+
+def chosen(user: Any, definition: Definition, given: Mapping[str, Any]) -> tuple[Rows, list[Problem]]:
+    """The rows and numbers that were chosen, by input, and what is wrong with the choice."""
+    rows: Rows = {}
+    problems = [
+        Problem((INPUTS, name[:60]), "input.unknown", f"There is no input '{name[:60]}'.", _known(definition))
+        for name in given
+        if name not in definition.inputs
+    ]
+    for name, wanted in definition.inputs.items():
+        value = given.get(name)
+        label = wanted.label or name
+        if wanted.type == "number":
+            value = wanted.default if value in (None, "") else value
+            found, problem = _number(name, label, value)
+        elif value in (None, ""):
+            found, problem = None, Problem((INPUTS, name), "input.missing", f"'{label}' is not chosen.", "Choose one.")
+        else:
+            found, problem = _row(user, definition, name, value)
+        if problem is not None:
+            problems.append(problem)
+        else:
+            rows[name] = found
+    return rows, problems
+
+
+def _known(definition: Definition) -> str:
+    return f"There are: {', '.join(definition.inputs) or 'none'}."
+
+
+def _number(name: str, label: str, value: Any) -> tuple[float | None, Problem | None]:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = float("nan")
+    if not abs(number) <= MOST_NUMBER:
+        text = f"'{label}' is no number: {str(value)[:40]}."
+        return None, Problem((INPUTS, name), "input.number", text, "Write a number.")
+    return (int(number) if number.is_integer() else number), None
+
+
+def _row(user: Any, definition: Definition, name: str, value: Any) -> tuple[Any, Problem | None]:
+    wanted = definition.inputs[name]
+    table: Any = DatasetVersion if wanted.type == "dataset" else ModelVersion
+    what = {"dataset": "data set", "reward_model": "reward model"}.get(wanted.type, "model")
+    found, loc = find(table, user, value), (INPUTS, name)
+    if found is None:
+        return None, Problem(loc, "input.gone", f"There is no such {what} version.", "Choose one of the list.")
+    if wanted.type == "reward_model" and not found.is_reward_model:
+        return None, Problem(loc, "input.no_reward_model", f"{found} is no reward model.", "Train one first.")
+    if wanted.formats and found.data_format not in wanted.formats:
+        text = f"{found} holds rows of the form '{found.data_format}'; needed is {' or '.join(wanted.formats)}."
+        return None, Problem(loc, "input.format", text, "Choose another data set.")
+    return found, None
+
+
+def find(table: Any, user: Any, key: Any) -> Any:
+    """The visible version with this id that is not in the trash, or None."""
+    try:
+        row = table.objects.visible_to(user).filter(pk=uuid.UUID(str(key))).first()
+    except ValueError:
+        return None
+    holder = getattr(row, "model", None) or getattr(row, "dataset", None)
+    return None if getattr(holder, "deleted_at", None) else row
+
+
+def problems(definition: Definition, rows: Rows) -> Iterator[Problem]:
+    """What would make a training fail, with the model that its steps begin from standing for what they will make."""
+    numbers = {name: value for name, value in rows.items() if isinstance(value, int | float)}
+    for step in definition.steps:
+        if step.kind == "train":
+            settings = check(TrainSettings, filled(step.settings, numbers))
+            for found in _of_training(definition, step, settings, rows):
+                text = f"Step '{step.title}': {found.message}"
+                yield Problem(("steps", step.name, *found.loc), found.code, text, found.hint)
+
+
+def _of_training(definition: Definition, step: Step, settings: TrainSettings, rows: Rows) -> Iterator[Problem]:
+    model, data = _root(definition, step.uses["model"], rows), rows.get(step.uses["data"].partition(".")[2])
+    yield from validation.model_problems(model, settings)
+    yield from validation.data_problems(data, settings)
+    made = {role for role in settings.method.takes if not step.uses.get(role, f"{INPUTS}.").startswith(f"{INPUTS}.")}
+    others: Rows = {
+        role: _root(definition, step.uses[role], rows) for role in settings.method.takes if role in step.uses
+    }
+    for found in validation.other_problems(settings, others, model):
+        # What an earlier step will make has its head by then.
+        if not (found.loc[-1] in made and found.loc[-1] == "reward_model"):
+            yield found
+
+
+def _root(definition: Definition, reference: str, rows: Rows) -> Any:
+    """The chosen model that ``reference`` goes back to: same tokens, same architecture."""
+    source, _, output = reference.partition(".")
+    while source != INPUTS:
+        source, _, output = definition.step(source).uses["model"].partition(".")
+    return rows.get(output)

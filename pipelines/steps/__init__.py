@@ -1,0 +1,1 @@
+"""Kinds of steps: one file each, one row each in ``catalog.py``; they do not know each other."""
