@@ -10,7 +10,7 @@ PARITY := .venv-parity
 EXACT := MLX_ENABLE_TF32=0 TRL_EXPERIMENTAL_SILENCE=1
 BENCH = $(if $(ROWS),--rows $(ROWS)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(WRITE),--write)
 
-.PHONY: demo serve install install-dev assets test check format lint types contracts chaos browser smollm parity showcase bench bench-methods bench-generation bench-overhead bench-cuda bench-live screenshots lock clean
+.PHONY: demo serve install install-dev assets test check format lint types contracts chaos browser smollm parity showcase showcase-pipelines bench bench-methods bench-generation bench-overhead bench-cuda bench-live screenshots lock clean
 
 demo: install assets ## install, start, train the demo, go on serving (EXIT=1 ends after the training)
 	$(BIN)/python manage.py demo $(if $(EXIT),--exit)
@@ -76,6 +76,9 @@ $(PARITY)/.installed: $(EXTRA).lock pyproject.toml
 
 showcase: install-dev ## every method on SmolLM2-135M, about half an hour; writes docs/showcase.md; SHORT=1: minutes, only prints
 	$(BIN)/python -m tests.showcase.run $(if $(SHORT),--short) $(if $(ONLY),--only $(ONLY)) $(if $(SHORT)$(ONLY),,--write)
+
+showcase-pipelines: install-dev ## four templates on SmolLM2-135M, about half an hour; writes docs/showcase-pipelines.md
+	$(BIN)/python -m tests.showcase.pipelines --fresh --write
 
 bench: install-dev ## our engine beside mlx-lm and mlx-lm-lora on this CPU, and what the platform costs; QUICK=1, WRITE=1
 	$(BIN)/python -m tests.bench.cpu $(BENCH) $(if $(QUICK),--quick)
