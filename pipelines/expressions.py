@@ -105,13 +105,13 @@ class Condition:
 
     def __init__(self, text: str) -> None:
         """Raises :class:`Malformed` with the place in the text."""
+        self.text = text = text.strip()
         if len(text) > LONGEST:
             raise Malformed(f"The condition has {len(text)} characters; at most {LONGEST} are read.")
         try:
             self._root = _Reader(text).read()
         except _Fault as fault:
-            raise Malformed(f"At character {fault.at + 1} of '{text.strip()[:80]}': {fault.message}") from None
-        self.text = text.strip()
+            raise Malformed(f"At character {fault.at + 1} of '{text[:80]}': {fault.message}") from None
         self.names = frozenset(_names(self._root))
 
     def holds(self, figures: Mapping[str, float]) -> tuple[bool, list[Compared]]:
@@ -142,11 +142,12 @@ class _Reader:
 
     def __init__(self, text: str) -> None:
         self._tokens: list[tuple[str, str, int]] = []
-        at, text = 0, text.rstrip()
+        at = 0
         while at < len(text):
             found = _TOKEN.match(text, at)
             if found is None:
-                raise _Fault(at, f"'{text[at:].strip()[:10]}' is neither a figure, a number nor a comparison.")
+                rest = text[at:].lstrip()
+                raise _Fault(len(text) - len(rest), f"'{rest[:10]}' is neither a figure, a number nor a comparison.")
             kind = str(found.lastgroup)
             word = found.group(kind)
             self._tokens.append((word if word in _WORDS else kind, word, found.start(kind)))
@@ -197,8 +198,11 @@ class _Reader:
         kind, word = self._peek(), self._word()
         if kind not in ("number", "name"):
             raise _Fault(self._at(), "A figure or a number is missing.")
+        value = float(word) if kind == "number" else None
+        if value is not None and math.isinf(value):
+            raise _Fault(self._at(), f"{word} is too large for a number.")
         self._next += 1
-        return Side(word, float(word) if kind == "number" else None)
+        return Side(word, value)
 
     def _peek(self) -> str:
         return self._tokens[self._next][0] if self._next < len(self._tokens) else ""
