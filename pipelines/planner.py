@@ -43,6 +43,8 @@ class Plan:
     cancel: tuple[str, ...] = ()
     verdict: RunState | None = None
     """How the run ended, once nothing is left to do."""
+    blame: tuple[str, ...] = ()
+    """Steps because of which it has failed."""
 
     def __bool__(self) -> bool:
         return bool(self.begin or self.skip or self.cancel or self.verdict)
@@ -57,7 +59,7 @@ def plan(nodes: tuple[Node, ...], *, cancelled: bool = False, paused: bool = Fal
     """
     states = {node.name: node.state for node in nodes}
     if all(state in STEP_ENDED for state in states.values()):
-        return Plan(verdict=_verdict(nodes, cancelled=cancelled))
+        return _ended(nodes, cancelled=cancelled)
     if cancelled:
         return Plan(cancel=tuple(node.name for node in nodes if node.state not in STEP_ENDED))
     begin, skip = [], []
@@ -75,14 +77,14 @@ def _is_hopeless(need: Need, states: dict[str, str]) -> bool:
     return state in STEP_ENDED and state != need.wants
 
 
-def _verdict(nodes: tuple[Node, ...], *, cancelled: bool) -> RunState:
+def _ended(nodes: tuple[Node, ...], *, cancelled: bool) -> Plan:
     if cancelled and any(node.state == StepState.CANCELLED for node in nodes):
-        return RunState.CANCELLED
+        return Plan(verdict=RunState.CANCELLED)
     expected = {need.step for node in nodes for need in node.needs if need.wants == "failed"}
-    unexpected = (
-        node
+    blame = tuple(
+        node.name
         for node in nodes
         if node.state == StepState.CANCELLED
         or (node.state == StepState.FAILED and not node.tolerated and node.name not in expected)
     )
-    return RunState.FAILED if any(unexpected) else RunState.SUCCEEDED
+    return Plan(verdict=RunState.FAILED if blame else RunState.SUCCEEDED, blame=blame)

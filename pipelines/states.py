@@ -50,7 +50,7 @@ STEP_LIFE = Lifecycle(
         S.APPROVAL: {S.SUCCEEDED, S.FAILED, S.CANCELLED},
         S.FAILED: {S.WAITING, S.RUNNING},  # tried again; its job was resumed
         S.SKIPPED: {S.WAITING},
-        S.CANCELLED: {S.WAITING},
+        S.CANCELLED: {S.WAITING, S.RUNNING},  # as failed ones
         S.SUCCEEDED: set(),
     },
 )

@@ -12,10 +12,12 @@ from mlxplatform.core.errors import Conflict
 from mlxplatform.core.lifecycle import move
 from mlxplatform.core.models import AuditEvent
 from pipelines.models import Approval, PipelineRun, StepRun
+from pipelines.services.again import again, unskip
 from pipelines.signals import announce
 from pipelines.states import RUN_ENDED, RunState, StepState
 from training import services as jobs
-from training.states import ENDED, RESUMABLE, JobState
+from training.models import Job
+from training.states import ENDED, JobState
 
 
 def cancel(user: Any, run: PipelineRun) -> PipelineRun:
@@ -24,6 +26,9 @@ def cancel(user: Any, run: PipelineRun) -> PipelineRun:
     with transaction.atomic():
         rows = PipelineRun.objects.filter(pk=run.pk, cancel_requested_at=None).exclude(state__in=RUN_ENDED)
         if rows.update(cancel_requested_at=timezone.now()):
+            for job in _jobs(run):
+                if job.state not in ENDED and not job.stop_wanted:
+                    jobs.request_stop(user, job)
             _noted(user, run, "cancel")
     run.refresh_from_db()
     if run.cancel_requested_at is None:
@@ -32,25 +37,28 @@ def cancel(user: Any, run: PipelineRun) -> PipelineRun:
 
 
 def pause(user: Any, run: PipelineRun) -> PipelineRun:
-    """Nothing new begins, and the jobs of running steps save and pause."""
+    """Nothing new begins, and the jobs of running steps save and pause; those in the queue are taken out of it."""
     require(user, Role.EDITOR)
     with transaction.atomic():
+        _not_ending(run)
         move(run, RunState.PAUSED, only_from={RunState.RUNNING})
-        for step in run.steps.filter(state=StepState.RUNNING).exclude(job=None).select_related("job"):
-            if step.job is not None and step.job.state not in ENDED:
-                jobs.request_pause(user, step.job)
+        for job in _jobs(run):
+            if job.state not in ENDED:
+                jobs.request_pause(user, job)
         _noted(user, run, "pause")
     return run
 
 
 def resume(user: Any, run: PipelineRun) -> PipelineRun:
-    """Go on with a paused run; paused jobs continue from their checkpoints."""
+    """Go on with a paused run; paused jobs continue from their checkpoints. Raises Conflict while one still saves."""
     require(user, Role.EDITOR)
     with transaction.atomic():
         move(run, RunState.RUNNING, only_from={RunState.PAUSED})
-        for step in run.steps.filter(state=StepState.RUNNING, job__state=JobState.PAUSED).select_related("job"):
-            if step.job is not None:
-                jobs.resume(user, step.job)
+        for job in _jobs(run):
+            if job.pause_requested_at is not None and job.is_active:
+                raise Conflict("run.pausing", f"Job #{job.number} is still saving.", "Resume once it has paused.")
+            if job.state in (JobState.PAUSED, JobState.STOPPED):
+                jobs.resume(user, job)
         _noted(user, run, "resume")
     return run
 
@@ -60,25 +68,32 @@ def retry(user: Any, step: StepRun) -> StepRun:
     require(user, Role.EDITOR)
     run = step.run
     with transaction.atomic():
+        step.refresh_from_db()
+        _not_ending(run)
         if run.state not in (RunState.FAILED, RunState.CANCELLED, RunState.RUNNING):
             raise Conflict("run.not_failed", f"Run #{run.number} is {run.state}.", "There is nothing to try again.")
         if step.state not in (StepState.FAILED, StepState.CANCELLED):
             raise Conflict("step.not_failed", f"'{step.name}' is {step.state}.", "Choose one that failed.")
         if run.state in RUN_ENDED:
-            move(run, RunState.RUNNING, message="", ended_at=None, cancel_requested_at=None)
-        if step.state == StepState.FAILED and step.job is not None and step.job.state in RESUMABLE:
-            jobs.resume(user, step.job)
-            move(step, StepState.RUNNING, only_from={StepState.FAILED}, message="", ended_at=None)
-        else:
-            _again(step)
-        for other in run.steps.filter(state__in=(StepState.SKIPPED, StepState.CANCELLED)).exclude(pk=step.pk):
-            _again(other)
-        _noted(user, run, "retry")
+            move(run, RunState.RUNNING, only_from=RUN_ENDED, message="", ended_at=None, cancel_requested_at=None)
+        again(user, step)
+        for other in run.steps.filter(state=StepState.CANCELLED).exclude(pk=step.pk).select_related("job"):
+            again(user, other)
+        unskip(run)
+        _noted(user, run, "retry", step=step.name)
     return step
 
 
-def _again(step: StepRun) -> None:
-    move(step, StepState.WAITING, tries=step.tries + 1, job=None, message="", why="", details={}, ended_at=None)
+def _jobs(run: PipelineRun) -> list[Job]:
+    """The jobs of the steps that run."""
+    steps = run.steps.filter(state=StepState.RUNNING, job__deleted_at=None).select_related("job")
+    return [step.job for step in steps if step.job is not None]
+
+
+def _not_ending(run: PipelineRun) -> None:
+    run.refresh_from_db()
+    if run.cancel_requested_at is not None and not run.has_ended:
+        raise Conflict("run.ending", f"Run #{run.number} is being cancelled.", "Wait until it has ended.")
 
 
 def approve(user: Any, step: StepRun, digest: str, note: str = "") -> Approval:
@@ -93,9 +108,10 @@ def reject(user: Any, step: StepRun, digest: str, note: str = "") -> Approval:
 
 def _decided(user: Any, step: StepRun, digest: str, note: str, *, approved: bool) -> Approval:
     require(user, Role.EDITOR)
-    if digest != step.digest:
-        raise Conflict("approval.changed", "What you saw is not what waits now.", "Reload, look again, then decide.")
     with transaction.atomic():
+        step.refresh_from_db()
+        if step.state == StepState.APPROVAL and digest != step.digest:
+            raise Conflict("approval.changed", "What you saw is not what waits now.", "Reload, look, then decide.")
         words = f"{'Approved' if approved else 'Rejected'} by {user}" + (
             f": {note.strip()[:400]}" if note.strip() else ""
         )
