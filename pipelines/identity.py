@@ -13,10 +13,11 @@ from typing import Any
 
 from pipelines.definition import INPUTS, Step
 from pipelines.models import StepRun
-from pipelines.states import StepState
+from pipelines.states import RunState, StepState
 from registry.models import ModelVersion
 from training.engine import ENGINE_VERSION
 from training.models import DatasetVersion
+from training.states import ACTIVE, JobState
 
 MOST_DIFFERENCES = 3
 
@@ -41,7 +42,8 @@ def _of_row(row: Any) -> str:
     if isinstance(row, DatasetVersion):
         return f"data {row.sha256} {row.data_format}"
     if isinstance(row, ModelVersion):
-        folders = [row.files] if row.whole == row else [row.files, row.whole.files]
+        # A folder whose files are not known is only equal to itself.
+        folders = [version.files or str(version.pk) for version in dict.fromkeys((row, row.whole))]
         return f"model {digest({'folders': folders})}"
     return str(row)
 
@@ -57,11 +59,18 @@ def earlier(run_step: StepRun, user: Any) -> StepRun | None:
     return None
 
 
+def at_work(run_step: StepRun) -> StepRun | None:
+    """An equal step that is being computed just now."""
+    rows = StepRun.objects.filter(digest=run_step.digest, state=StepState.RUNNING, run__state=RunState.RUNNING)
+    alive = rows.filter(job__state__in=(*ACTIVE, JobState.QUEUED), job__deleted_at=None).exclude(pk=run_step.pk)
+    return alive.select_related("run").first()
+
+
 def differences(run_step: StepRun) -> str:
     """What is different from the last time that this step of this pipeline ran, in a sentence."""
     before = (
         StepRun.objects.filter(name=run_step.name, run__version__pipeline=run_step.run.version.pipeline)
-        .exclude(run=run_step.run)
+        .filter(run__number__lt=run_step.run.number)
         .exclude(digest="")
         .order_by("-run__number")
         .select_related("run")

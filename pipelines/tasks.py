@@ -5,7 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from huey import crontab
-from huey.contrib.djhuey import db_periodic_task, db_task
+from huey.contrib.djhuey import close_db, db_periodic_task, db_task, on_startup
 
 from pipelines import services
 
@@ -19,4 +19,11 @@ def advance_run(run_id: str) -> None:
 @db_periodic_task(crontab(minute="*"))
 def sweep() -> None:
     """Do what is next in every run that has not ended, whatever became of the messages."""
+    services.advance_all()
+
+
+@on_startup("pipelines.look")
+@close_db
+def look() -> None:
+    """The same when a worker starts: messages to the one before are gone with it."""
     services.advance_all()
