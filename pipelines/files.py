@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import yaml
@@ -15,18 +16,30 @@ LARGEST, MOST_EVENTS, DEEPEST = 256 << 10, 20_000, 24  # bytes, pieces, levels
 
 def load(text: str) -> Any:
     """Plain values out of YAML: no anchors, no tags, nothing large or deep. Raises Invalid with line and column."""
-    size = len(text.encode())
+    size = len(text.encode(errors="surrogatepass"))
     if size > LARGEST:
         raise _fault(f"The file has {size >> 10} KiB; at most {LARGEST >> 10} are read.", "Is it the right file?")
     try:
         _look(text)
-        return yaml.safe_load(text)
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f"Line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         raise _fault(f"{place}{error.problem or error.context or 'this is no YAML'}.", "Mend the line.") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise _fault(f"This is no YAML: {str(error)[:200]}.", "Mend the file.") from None
+
+
+class _Loader(yaml.SafeLoader):
+    """One that does not silently take the last of two equal keys."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen and isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, f"'{key.value}' stands there twice", key.start_mark)
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
+        return super().construct_mapping(node, deep=deep)
 
 
 def _look(text: str) -> None:
@@ -54,3 +67,39 @@ def dump(definition: Definition) -> str:
     plain = definition.plain()
     ordered = {key: plain[key] for key in ("schema", "name", "description", "inputs", "steps") if key in plain}
     return yaml.safe_dump(ordered, sort_keys=False, allow_unicode=True, width=100)
+
+
+def lines(text: str, places: Iterable[Sequence[str | int]]) -> list[int | None]:
+    """For each place the line, from 1, on which it begins in the YAML ``text``; its nearest holder's if it is missing.
+
+    None: nothing of it stands there, or the text is no YAML.
+    """
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        root = None
+    return [_line(root, place) for place in places]
+
+
+def _line(node: Any, place: Sequence[str | int]) -> int | None:
+    found = None
+    for part in place:
+        below = _below(node, part)
+        if below is None:
+            break
+        found, node = below
+    return found
+
+
+def _below(node: Any, part: str | int) -> tuple[int, Any] | None:
+    """The line of a key or of an item, and its value. Steps are known by their number or by their name."""
+    if isinstance(node, yaml.SequenceNode):
+        items = enumerate(node.value)
+        return next(((one.start_mark.line + 1, one) for n, one in items if part in (n, _name(one))), None)
+    pairs = node.value if isinstance(node, yaml.MappingNode) else []
+    return next(((key.start_mark.line + 1, value) for key, value in pairs if key.value == part), None)
+
+
+def _name(node: Any) -> str | None:
+    pairs = node.value if isinstance(node, yaml.MappingNode) else []
+    return next((str(value.value) for key, value in pairs if key.value == "name"), None)

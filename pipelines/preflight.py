@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pipelines.catalog import STEP_KINDS
 from pipelines.definition import INPUTS, Definition, Step, filled
 from registry.models import ModelVersion
 from training import validation
@@ -84,13 +85,22 @@ def find(table: Any, user: Any, key: Any) -> Any:
 
 def problems(definition: Definition, rows: Rows) -> Iterator[Problem]:
     """What would make a training fail, with the model that its steps begin from standing for what they will make."""
-    numbers = {name: value for name, value in rows.items() if isinstance(value, int | float)}
     for step in definition.steps:
-        if step.kind == "train":
-            settings = check(TrainSettings, filled(step.settings, numbers))
-            for found in _of_training(definition, step, settings, rows):
-                text = f"Step '{step.title}': {found.message}"
-                yield Problem(("steps", step.name, *found.loc), found.code, text, found.hint)
+        for found in _of_step(definition, step, rows):
+            text = f"Step '{step.title}': {found.message}"
+            yield Problem(("steps", step.name, *found.loc), found.code, text, found.hint)
+
+
+def _of_step(definition: Definition, step: Step, rows: Rows) -> Iterator[Problem]:
+    if step.kind not in STEP_KINDS:  # it was taken out of the catalog
+        yield Problem(("kind",), "step.kind", f"There is no kind '{step.kind}' any more.", "Change the pipeline.")
+        return
+    numbers = {name: value for name, value in rows.items() if isinstance(value, int | float)}
+    settings = filled(step.settings, numbers)
+    wrong = STEP_KINDS[step.kind].problems(settings)
+    yield from (Problem(("settings", *found.loc), found.code, found.message, found.hint) for found in wrong)
+    if step.kind == "train" and not wrong:
+        yield from _of_training(definition, step, check(TrainSettings, settings), rows)
 
 
 def _of_training(definition: Definition, step: Step, settings: TrainSettings, rows: Rows) -> Iterator[Problem]:

@@ -2,7 +2,16 @@
 
 from pipelines.services.advance import advance, advance_all
 from pipelines.services.control import approve, cancel, pause, reject, resume, retry
-from pipelines.services.define import change, create, delete, from_template, parsed
+from pipelines.services.define import (
+    change,
+    checked,
+    create,
+    delete,
+    from_template,
+    parsed,
+    template_definition,
+    template_yaml,
+)
 from pipelines.services.start import start
 
 __all__ = [
@@ -11,6 +20,7 @@ __all__ = [
     "approve",
     "cancel",
     "change",
+    "checked",
     "create",
     "delete",
     "from_template",
@@ -20,4 +30,6 @@ __all__ = [
     "resume",
     "retry",
     "start",
+    "template_definition",
+    "template_yaml",
 ]

@@ -30,12 +30,17 @@ def checked(raw: Any) -> Definition:
     return definition
 
 
-def template_definition(name: str) -> Definition:
-    """The definition of a template. Raises NotFound."""
+def template_yaml(name: str) -> str:
+    """The text of a template. Raises NotFound."""
     if name not in TEMPLATES:
         known = ", ".join(TEMPLATES.names)
         raise NotFound("template.unknown", f"There is no template '{name[:40]}'.", f"There are: {known}.")
-    return parsed(TEMPLATES[name].path.read_text(encoding="utf-8"))
+    return TEMPLATES[name].path.read_text(encoding="utf-8")
+
+
+def template_definition(name: str) -> Definition:
+    """The definition of a template. Raises NotFound."""
+    return parsed(template_yaml(name))
 
 
 def create(user: Any, definition: Definition, template: str = "") -> Pipeline:
