@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from pipelines.catalog import STEP_KINDS
-from pipelines.definition import INPUTS, Definition, Step, Type, asked, filled
+from pipelines.definition import INPUTS, Definition, Place, Step, Type, asked, filled
+from training.engine.catalog.formats import FORMATS
 from training.engine.config.training import check
 from training.engine.errors import ConfigError, Problem
 
@@ -18,10 +19,13 @@ FITS: dict[Type, frozenset[Type]] = {
     "metrics": frozenset({"metrics"}),
     "number": frozenset({"number"}),
 }
+DEEPEST, MOST_PIECES = 24, 20_000  # levels of values in values, and values
 
 
 def read(raw: Any) -> tuple[Definition | None, list[Problem]]:
     """``raw`` as a definition, and everything that is wrong with it. None: its shape is wrong already."""
+    if (large := _too_large(raw)) is not None:
+        return None, [large]
     try:
         definition = check(Definition, raw)
     except ConfigError as error:
@@ -29,12 +33,42 @@ def read(raw: Any) -> tuple[Definition | None, list[Problem]]:
     return definition, list(problems(definition))
 
 
+def _too_large(raw: Any) -> Problem | None:
+    """What only serves to overwhelm those who look into it, found without going down into it."""
+    level, depth, pieces = [raw], 0, 1
+    while level := [
+        inner
+        for value in level
+        if isinstance(value, dict | list)
+        for inner in (value.values() if isinstance(value, dict) else value)
+    ]:
+        depth, pieces = depth + 1, pieces + len(level)
+        if depth > DEEPEST or pieces > MOST_PIECES:
+            what = f"more than {DEEPEST} levels" if depth > DEEPEST else f"more than {MOST_PIECES} values"
+            return Problem((), "pipeline.large", f"The definition has {what}.", "A pipeline is smaller.")
+    return None
+
+
 def problems(definition: Definition) -> Iterator[Problem]:
     """What is wrong with a definition whose shape is right."""
+    yield from _inputs(definition)
     yield from _names(definition)
     for place, step in enumerate(definition.steps):
         yield from _step(definition, step, ("steps", place))
     yield from _circles(definition)
+
+
+def _inputs(definition: Definition) -> Iterator[Problem]:
+    for name, given in definition.inputs.items():
+        for n, wanted in enumerate(given.formats):
+            if given.type != "dataset" or wanted not in FORMATS:
+                text = f"There is no form of rows '{wanted[:40]}'."
+                text = text if given.type == "dataset" else f"inputs.{name} is no data set, so it has no form of rows."
+                hint = f"Known are: {', '.join(FORMATS.names)}." if given.type == "dataset" else "Leave formats out."
+                yield Problem((INPUTS, name, "formats", n), "input.formats", text, hint)
+        if given.default is not None and given.type != "number":
+            text = f"inputs.{name} is no number, so it has no default."
+            yield Problem((INPUTS, name, "default"), "input.default", text, "Leave the default out.")
 
 
 def _names(definition: Definition) -> Iterator[Problem]:
@@ -48,36 +82,48 @@ def _names(definition: Definition) -> Iterator[Problem]:
         seen.add(step.name)
 
 
-def _step(definition: Definition, step: Step, loc: tuple[str | int, ...]) -> Iterator[Problem]:
-    if step.kind not in STEP_KINDS:
-        known = ", ".join(STEP_KINDS.names)
+def _step(definition: Definition, step: Step, loc: Place) -> Iterator[Problem]:
+    if step.kind in STEP_KINDS:
+        settings, unsure = _usual(definition, step)
+        for found in STEP_KINDS[step.kind].problems(settings):
+            if not any(found.loc[: len(place)] == place for place in unsure):
+                yield Problem((*loc, "settings", *found.loc), found.code, found.message, found.hint)
+        yield from _ports(definition, step, settings, loc)
+    else:
         text = f"There is no kind of step '{step.kind}'."
-        yield Problem((*loc, "kind"), "step.kind", text, f"Known are: {known}.")
-        return
-    kind, settings = STEP_KINDS[step.kind], step.settings
-    for name in set(asked(settings)):
+        yield Problem((*loc, "kind"), "step.kind", text, f"Known are: {', '.join(STEP_KINDS.names)}.")
+    for place, name in asked(step.settings):
         given = definition.inputs.get(name)
         if given is None or given.type != "number":
             text = f"'{step.name}' asks for the number inputs.{name}, and there is none."
-            yield Problem((*loc, "settings"), "input.unknown", text, "Add it to the inputs.")
-    numbers = {name: given.default or 1 for name, given in definition.inputs.items()}
-    try:
-        whole = filled(settings, numbers)
-    except KeyError:
-        return
-    for found in kind.problems(whole):
-        yield Problem((*loc, "settings", *found.loc), found.code, found.message, found.hint)
-    yield from _ports(definition, step, loc)
+            yield Problem((*loc, "settings", *place), "input.unknown", text, "Add it to the inputs.")
+    yield from _before(definition, step, loc)
+
+
+def _usual(definition: Definition, step: Step) -> tuple[dict[str, Any], list[Place]]:
+    """The settings with the inputs' defaults filled in, and where a default is lacking, so that anything may come."""
+    places = list(asked(step.settings))
+    known = {name: given.default for name, given in definition.inputs.items() if given.default is not None}
+    settings = filled(step.settings, {name: 1 for _, name in places} | known)
+    return settings, [place for place, name in places if name not in known]
+
+
+def _before(definition: Definition, step: Step, loc: Place) -> Iterator[Problem]:
+    names = {other.name for other in definition.steps}
     for n, name in enumerate(step.after):
         before = name.partition(".")[0]
-        if before not in {other.name for other in definition.steps}:
+        if before not in names:
             text = f"'{step.name}' waits for '{before}', and there is no such step."
             yield Problem((*loc, "after", n), "step.unknown", text, "Check the spelling.")
+    needs = list(definition.needs(step))
+    for name in sorted({name for name, wish in needs if wish == "failed" and (name, "succeeded") in needs}):
+        text = f"'{step.name}' waits for '{name}' to succeed and to fail, so it would never begin."
+        yield Problem((*loc, "after"), "step.never", text, "Take one of them out.")
 
 
-def _ports(definition: Definition, step: Step, loc: tuple[str | int, ...]) -> Iterator[Problem]:
+def _ports(definition: Definition, step: Step, settings: dict[str, Any], loc: Place) -> Iterator[Problem]:
     kind = STEP_KINDS[step.kind]
-    ports = kind.ports(step.settings)
+    ports = kind.ports(settings)
     for name, port in ports.items():
         if port.required and name not in step.uses:
             text = f"'{step.name}' has no {name}: {port.text}."
@@ -121,7 +167,9 @@ def offers(definition: Definition, step: Step, wanted: Type) -> list[str]:
 
 def _offers(definition: Definition, step: Step, wanted: Type) -> str:
     found = offers(definition, step, wanted)
-    return f"There are: {', '.join(found[:12])}." if found else f"Add an input of the type {wanted}."
+    if found:
+        return f"There are: {', '.join(found[:12])}."
+    return "Add a step that makes one." if wanted == "metrics" else f"Add an input of the type {wanted}."
 
 
 def _words(kind: Type) -> str:
@@ -129,13 +177,29 @@ def _words(kind: Type) -> str:
 
 
 def _circles(definition: Definition) -> Iterator[Problem]:
-    """Steps that wait for themselves, found by taking away those that do not wait for any that is left."""
-    names = {step.name for step in definition.steps}
-    needs = {step.name: {name for name, _ in definition.needs(step)} & names for step in definition.steps}
-    while free := [name for name, before in needs.items() if not before & needs.keys()]:
-        for name in free:
-            del needs[name]
-    if needs:
-        place = next(i for i, step in enumerate(definition.steps) if step.name in needs)
-        text = f"These steps wait for each other: {', '.join(sorted(needs))}."
+    """Steps that wait for themselves, each circle once."""
+    needs = {step.name: [name for name, _ in definition.needs(step)] for step in definition.steps}
+    while left := _waiting(needs):
+        circle = _circle(left)
+        place = min(n for n, step in enumerate(definition.steps) if step.name in circle)
+        text = f"These steps wait for each other: {', '.join(sorted(circle))}."
+        text = text if len(circle) > 1 else f"'{circle[0]}' waits for itself."
         yield Problem(("steps", place, "after"), "pipeline.circle", text, "Let one of them begin without the others.")
+        needs = {name: before for name, before in left.items() if name not in circle}
+
+
+def _waiting(needs: dict[str, list[str]]) -> dict[str, list[str]]:
+    """What is left once all that can begin has been taken away, again and again."""
+    left = dict(needs)
+    while free := [name for name, before in left.items() if not any(one in left for one in before)]:
+        for name in free:
+            del left[name]
+    return left
+
+
+def _circle(left: dict[str, list[str]]) -> list[str]:
+    """A circle among steps that all wait for one of them: going back from any of them ends in one."""
+    path = [next(iter(left))]
+    while (before := next(one for one in left[path[-1]] if one in left)) not in path:
+        path.append(before)
+    return path[path.index(before) :]

@@ -13,9 +13,10 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 Reference = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}\.[a-z][a-z0-9_]{0,39}$")]
 After = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}(\.failed)?$")]
 #: A setting that a run's input fills in.
-FILLED = re.compile(r"^\$\{inputs\.([a-z][a-z0-9_]{0,39})\}$")
+FILLED = re.compile(r"\$\{inputs\.([a-z][a-z0-9_]{0,39})\}")
+Place = tuple[str | int, ...]
 INPUTS = "inputs"
-MOST_STEPS, MOST_INPUTS = 64, 32
+MOST_STEPS, MOST_INPUTS, MOST_USES = 64, 32, 64
 
 
 class _Strict(BaseModel):
@@ -38,7 +39,9 @@ class Step(_Strict):
     name: Name = Field(description="Small letters, digits and underscores; other steps name it.")
     kind: str = Field(max_length=40, description="A row of the catalog of step kinds.")
     label: str = Field("", max_length=80, description="Its name on pages; the step's name if empty.")
-    uses: dict[Name, Reference] = Field({}, description="What it works with: inputs.NAME, or STEP.OUTPUT.")
+    uses: dict[Name, Reference] = Field(
+        {}, max_length=MOST_USES, description="What it works with: inputs.NAME, or STEP.OUTPUT."
+    )
     settings: dict[str, Any] = Field({}, description="The kind's own settings; ${inputs.NAME} takes a number.")
     after: list[After] = Field([], max_length=MOST_STEPS, description="Further steps before it: NAME, or NAME.failed.")
     on_failure: Literal["stop", "go_on"] = Field(
@@ -54,7 +57,7 @@ class Definition(_Strict):
     """A whole pipeline."""
 
     schema_: Literal[1] = Field(1, alias="schema")
-    name: str = Field(min_length=1, max_length=80)
+    name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=80)]
     description: str = Field("", max_length=2000)
     inputs: dict[Name, Input] = Field({}, max_length=MOST_INPUTS)
     steps: list[Step] = Field(min_length=1, max_length=MOST_STEPS)
@@ -90,14 +93,14 @@ def filled(settings: Any, values: dict[str, Any]) -> Any:
         return {key: filled(value, values) for key, value in settings.items()}
     if isinstance(settings, list):
         return [filled(value, values) for value in settings]
-    found = FILLED.match(settings) if isinstance(settings, str) else None
+    found = FILLED.fullmatch(settings) if isinstance(settings, str) else None
     return values[found.group(1)] if found else settings
 
 
-def asked(settings: Any) -> Iterator[str]:
-    """Names of the inputs that stand in ``settings``."""
+def asked(settings: Any, place: Place = ()) -> Iterator[tuple[Place, str]]:
+    """Where in ``settings`` an input is to be filled in, and its name."""
     if isinstance(settings, dict | list):
-        for value in settings.values() if isinstance(settings, dict) else settings:
-            yield from asked(value)
-    elif isinstance(settings, str) and (found := FILLED.match(settings)):
-        yield found.group(1)
+        for key, value in settings.items() if isinstance(settings, dict) else enumerate(settings):
+            yield from asked(value, (*place, key))
+    elif isinstance(settings, str) and (found := FILLED.fullmatch(settings)):
+        yield place, found.group(1)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from pydantic import ValidationError
+
 from pipelines.definition import Type
 from pipelines.steps.figures import of_version
 from pipelines.steps.step import Done, Kind, Port, Waits, Work
@@ -16,6 +18,7 @@ from training.engine.errors import ConfigError, Problem
 from training.models import Job
 
 REWARDS = "reward_model"
+_TEXTS = {"teacher": "it learns what this one would say", REWARDS: "scores the answers"}
 
 
 class Train(Kind):
@@ -30,9 +33,9 @@ class Train(Kind):
         return TrainSettings.model_json_schema()
 
     def ports(self, settings: Mapping[str, Any]) -> Mapping[str, Port]:
-        taken = METHODS[_method(settings)].settings.takes if _method(settings) in METHODS else ()  # type: ignore[attr-defined]
+        taken, needed = _others(settings)
         others = {
-            role: Port("reward_model" if role == REWARDS else "model", required=False, text=role.replace("_", " "))
+            role: Port("reward_model" if role == REWARDS else "model", required=role in needed, text=_TEXTS[role])
             for role in taken
         }
         return {"model": Port("model", text="trained"), "data": Port("dataset", text="to learn from"), **others}
@@ -67,6 +70,18 @@ class Train(Kind):
         version = ModelVersion.objects.get(pk=job.result["model_version"])
         made = "reward_model" if version.is_reward_model and _method(job.settings) == REWARDS else "model"
         return {made: str(version.pk), "metrics": of_version(version)}
+
+
+def _others(settings: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Roles of the further models that the method takes, and of those that it cannot do without."""
+    name, given = _method(settings), settings.get("method")
+    if name not in METHODS:
+        return (), ()
+    row: Any = METHODS[name].settings
+    try:
+        return row.takes, row.model_validate({"name": name, **(given if isinstance(given, dict) else {})}).needs
+    except ValidationError:
+        return row.takes, ()
 
 
 def _method(settings: Mapping[str, Any]) -> str:
