@@ -9,13 +9,21 @@ from typing import Any
 from pipelines.catalog import STEP_KINDS
 from pipelines.definition import INPUTS, Definition, Step, filled
 from registry.models import ModelVersion
-from training import validation
+from training import evaluable, validation
+from training.engine.config.evaluations import EvaluateSettings
 from training.engine.config.training import TrainSettings, check
 from training.engine.errors import Problem
 from training.models import DatasetVersion
 
 Rows = dict[str, Any]
 MOST_NUMBER = 1e12
+REWARDS = "reward_model"
+_PORTS = {
+    "model_version_id": "model",
+    "dataset_version_id": "data",
+    "reward_version_id": REWARDS,
+    "baseline_version_id": "baseline",
+}
 
 
 def chosen(user: Any, definition: Definition, given: Mapping[str, Any]) -> tuple[Rows, list[Problem]]:
@@ -31,9 +39,12 @@ def chosen(user: Any, definition: Definition, given: Mapping[str, Any]) -> tuple
         label = wanted.label or name
         if wanted.type == "number":
             value = wanted.default if value in (None, "") else value
+        found: Any = None
+        problem: Problem | None = None
+        if value in (None, ""):
+            problem = Problem((INPUTS, name), "input.missing", f"'{label}' is not chosen.", "Choose one.")
+        elif wanted.type == "number":
             found, problem = _number(name, label, value)
-        elif value in (None, ""):
-            found, problem = None, Problem((INPUTS, name), "input.missing", f"'{label}' is not chosen.", "Choose one.")
         else:
             found, problem = _row(user, definition, name, value)
         if problem is not None:
@@ -50,7 +61,7 @@ def _known(definition: Definition) -> str:
 def _number(name: str, label: str, value: Any) -> tuple[float | None, Problem | None]:
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = float("nan")
     if not abs(number) <= MOST_NUMBER:
         text = f"'{label}' is no number: {str(value)[:40]}."
@@ -84,7 +95,7 @@ def find(table: Any, user: Any, key: Any) -> Any:
 
 
 def problems(definition: Definition, rows: Rows) -> Iterator[Problem]:
-    """What would make a training fail, with the model that its steps begin from standing for what they will make."""
+    """What would make a step fail, with the model that its steps begin from standing for what they will make."""
     for step in definition.steps:
         for found in _of_step(definition, step, rows):
             text = f"Step '{step.title}': {found.message}"
@@ -99,22 +110,48 @@ def _of_step(definition: Definition, step: Step, rows: Rows) -> Iterator[Problem
     settings = filled(step.settings, numbers)
     wrong = STEP_KINDS[step.kind].problems(settings)
     yield from (Problem(("settings", *found.loc), found.code, found.message, found.hint) for found in wrong)
-    if step.kind == "train" and not wrong:
-        yield from _of_training(definition, step, check(TrainSettings, settings), rows)
-
-
-def _of_training(definition: Definition, step: Step, settings: TrainSettings, rows: Rows) -> Iterator[Problem]:
-    model, data = _root(definition, step.uses["model"], rows), rows.get(step.uses["data"].partition(".")[2])
-    yield from validation.model_problems(model, settings)
-    yield from validation.data_problems(data, settings)
-    made = {role for role in settings.method.takes if not step.uses.get(role, f"{INPUTS}.").startswith(f"{INPUTS}.")}
-    others: Rows = {
-        role: _root(definition, step.uses[role], rows) for role in settings.method.takes if role in step.uses
-    }
-    for found in validation.other_problems(settings, others, model):
+    if step.kind in _LOOKS and not wrong:
+        used = {port: _root(definition, reference, rows) for port, reference in step.uses.items()}
         # What an earlier step will make has its head by then.
-        if not (found.loc[-1] in made and found.loc[-1] == "reward_model"):
-            yield found
+        made = not step.uses.get(REWARDS, f"{INPUTS}.").startswith(f"{INPUTS}.")
+        for found in _LOOKS[step.kind](settings, used):
+            if not (made and found.code == "reward_model.no_head"):
+                yield Problem(_place(found.loc), found.code, found.message, found.hint)
+
+
+def _place(loc: tuple[str | int, ...]) -> tuple[str | int, ...]:
+    """Where a service's argument comes from in a step."""
+    if loc[:1] == ("others",):
+        return ("uses", *loc[1:])
+    port = _PORTS.get(str(loc[0])) if loc else None
+    return ("uses", port) if port else ("settings", *loc)
+
+
+def _of_training(asked: dict[str, Any], used: Rows) -> Iterator[Problem]:
+    settings = check(TrainSettings, asked)
+    yield from validation.model_problems(used["model"], settings)
+    yield from validation.data_problems(used["data"], settings)
+    yield from validation.rank_problems(settings)
+    yield from evaluable.of_training(settings, used["data"])
+    others: dict[str, Any] = {role: used[role] for role in settings.method.takes if role in used}
+    yield from validation.other_problems(settings, others, used["model"])
+
+
+def _of_evaluation(asked: dict[str, Any], used: Rows) -> Iterator[Problem]:
+    reward, baseline = used.get(REWARDS), used.get("baseline")
+    wish = evaluable.Wish(check(EvaluateSettings, asked), used["model"], None, used["data"], reward, baseline)
+    yield from evaluable.problems(
+        wish,
+        {
+            "model_version_id": used["model"],
+            "checkpoint_id": None,
+            "reward_version_id": reward,
+            "baseline_version_id": baseline,
+        },
+    )
+
+
+_LOOKS = {"train": _of_training, "evaluate": _of_evaluation}
 
 
 def _root(definition: Definition, reference: str, rows: Rows) -> Any:

@@ -9,7 +9,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import Max
 
 from mlxplatform.core.access import Role, require
-from mlxplatform.core.errors import Invalid
+from mlxplatform.core.errors import Conflict, Invalid
 from mlxplatform.core.models import AuditEvent
 from pipelines import preflight
 from pipelines.models import Pipeline, PipelineRun, StepRun
@@ -26,6 +26,8 @@ def start(user: Any, pipeline: Pipeline, inputs: Mapping[str, Any], idempotency_
         raise Invalid("idempotency.too_long", "The idempotency key has more than 120 characters.", "Use a UUID.")
     if made := _made(user, idempotency_key):
         return made
+    if pipeline.deleted_at is not None:
+        raise Conflict("pipeline.deleted", "The pipeline is in the trash.", "Restore it, or make a new one.")
     version = pipeline.newest
     definition = version.definition
     rows, problems = preflight.chosen(user, definition, inputs)
