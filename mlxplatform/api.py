@@ -11,6 +11,7 @@ from ninja import NinjaAPI, Swagger
 
 from mlxplatform import api_errors, roof_api
 from mlxplatform.api_auth import Bearer, Session
+from pipelines.api import pipelines, runs, templates
 from registry.api import router as models_router
 from training.api import router as jobs_router
 from training.autoconfig_api import router as autoconfig_router
@@ -43,6 +44,9 @@ api.add_router("/auto-config", autoconfig_router)
 api.add_router("/optimizers", optimizers)
 api.add_router("/schedules", schedules)
 api.add_router("/optimizer-presets", presets)
+api.add_router("/pipelines", pipelines)
+api.add_router("/pipeline-runs", runs)
+api.add_router("/pipeline-templates", templates)
 api.add_router("/tokens", roof_api.tokens)
 api.add_router("/users", roof_api.users)
 api.add_router("/system", roof_api.system)

@@ -20,6 +20,7 @@ from mlxplatform.api import api
 from mlxplatform.asgi import websocket_urlpatterns
 from mlxplatform.core.access import Role, make_user
 from mlxplatform.core.models import ApiToken, AuditEvent, OneTimeLink
+from pipelines.models import Approval, Pipeline, PipelineRun, PipelineVersion, RunEvent, StepRun
 from registry.models import Alias, ModelVersion, RegisteredModel
 from tests.training.runs import make_job
 from training.consumers import JobConsumer
@@ -59,8 +60,18 @@ OPERATIONS = [
 def counts() -> tuple[int, ...]:
     """Rows of all tables that people's requests may change."""
     tables = (Job, JobEvent, Dataset, DatasetVersion, RegisteredModel, ModelVersion, Alias, User, ApiToken,
-              AuditEvent, OneTimeLink, OptimizerPreset)  # fmt: skip
+              AuditEvent, OneTimeLink, OptimizerPreset, Pipeline, PipelineVersion, PipelineRun, StepRun, RunEvent,
+              Approval)  # fmt: skip
     return tuple(table.objects.count() for table in tables)
+
+
+def make_run(key: uuid.UUID) -> PipelineRun:
+    """A pipeline and a run of it that waits for a person; all have the id ``key``."""
+    body = {"schema": 1, "name": "p", "steps": [{"name": "x", "kind": "approve"}]}
+    version = PipelineVersion.objects.create(pipeline=Pipeline.objects.create(pk=key, name="p"), n=1, body=body)
+    run = PipelineRun.objects.create(pk=key, number=1, version=version)
+    StepRun.objects.create(run=run, place=0, name="x", kind="approve", state="approval")
+    return run
 
 
 def client(role: Role | None = None) -> Client:
@@ -111,6 +122,7 @@ def test_every_operation_of_the_api_asks_who_is_calling(method, path) -> None:
 
 def test_looking_changes_nothing() -> None:
     viewer, job = client(Role.VIEWER), make_job()
+    make_run(job.pk)
     before = counts()
     for path, _ in ALL:
         if not path.startswith(("/logout", "/admin/logout")):
@@ -121,6 +133,7 @@ def test_looking_changes_nothing() -> None:
 
 def test_a_viewer_changes_nothing_but_their_own() -> None:
     viewer, job = client(Role.VIEWER), make_job()
+    run = make_run(job.pk)
     for path, _ in ALL:
         if OWN.match(path):
             continue
@@ -132,6 +145,8 @@ def test_a_viewer_changes_nothing_but_their_own() -> None:
             assert counts() == before, (method, target)
     job.refresh_from_db()
     assert (job.state, job.deleted_at, job.stop_requested_at) == ("queued", None, None)
+    run.refresh_from_db()
+    assert (run.state, run.cancel_requested_at, run.version.pipeline.deleted_at) == ("running", None, None)
 
 
 @pytest.mark.parametrize("role", [Role.VIEWER, Role.EDITOR])
@@ -145,10 +160,11 @@ def test_only_admins_see_the_admin_and_the_people(role) -> None:
 
 
 def test_an_account_without_a_role_sees_no_rows() -> None:
-    make_job(name="a secret name")
+    make_run(make_job(name="a secret name").pk)
     nobody = Client(HTTP_HOST="localhost")
     nobody.force_login(User.objects.create_user("nobody"))
-    assert nobody.get("/api/v1/jobs").status_code == 403
+    for path in ("jobs", "pipelines", "pipeline-runs"):
+        assert nobody.get(f"/api/v1/{path}").status_code == 403
     assert b"a secret name" not in nobody.get("/jobs/").content
 
 

@@ -13,6 +13,7 @@ from django.urls import reverse
 
 from mlxplatform.core.access import Role, make_user
 from mlxplatform.core.models import ApiToken, AuditEvent, OneTimeLink
+from pipelines.models import Approval, Pipeline, PipelineRun, PipelineVersion, StepRun
 from registry.models import Alias, ModelVersion, RegisteredModel
 from tests.training.runs import make_job
 from training.models import (
@@ -31,7 +32,11 @@ from training.models import (
 )
 
 pytestmark = pytest.mark.django_db
-OURS = [model for label in ("core", "registry", "training") for model in apps.get_app_config(label).get_models()]
+OURS = [
+    model
+    for label in ("core", "registry", "training", "pipelines")
+    for model in apps.get_app_config(label).get_models()
+]
 TABLES = [*OURS, *(model for model in apps.get_app_config("auth").get_models() if model.__name__ != "Permission")]
 EDITABLE = {
     "job": {"notes", "priority"},
@@ -67,6 +72,12 @@ def filled(boss: Client) -> None:
     JobInput.objects.get_or_create(job=job, role="teacher", version=job.model_version)
     OptimizerPreset.objects.create(name="Lion, slow", owner=user)
     Evaluation.objects.create(job=job, model_version=job.model_version, dataset_version=job.dataset_version)
+    body = {"schema": 1, "name": "p", "steps": [{"name": "ask", "kind": "approve"}]}
+    version = PipelineVersion.objects.create(pipeline=Pipeline.objects.create(name="p"), n=1, body=body)
+    run = PipelineRun.objects.create(number=1, version=version, message="<script>alert(1)</script>")
+    step = StepRun.objects.create(run=run, place=0, name="ask", kind="approve", job=job)
+    step.record_move("", "waiting")
+    Approval.objects.create(step=step, user=user, approved=True, note="<script>alert(1)</script>", digest="0" * 64)
 
 
 def address(model: Any, page: str, *args: Any) -> str:
