@@ -7,8 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from mlxplatform.core.env import Env
+from mlxplatform.core.lifecycle import Lifecycle
+from pipelines import checking, files
+from pipelines.catalog import STEP_KINDS, TEMPLATES
+from pipelines.definition import Definition, Input, Step
+from pipelines.states import RUN_LIFE, STEP_LIFE
 from training.engine.catalog.adapters import ADAPTERS
 from training.engine.catalog.formats import FORMATS
 from training.engine.catalog.methods import METHODS
@@ -48,6 +54,36 @@ def test_every_exit_code_is_documented(code: Exit) -> None:
 @pytest.mark.parametrize("name", FORMATS.names)
 def test_every_data_format_is_documented(name: str) -> None:
     assert f"`{name}`" in (DOCS / "formats.md").read_text()
+
+
+@pytest.mark.parametrize("name", [*STEP_KINDS.names, *TEMPLATES.names])
+def test_every_step_kind_and_template_is_documented(name: str) -> None:
+    assert f"| `{name}` |" in (DOCS / "pipelines.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("table", "model"), [("pipeline", Definition), ("input", Input), ("step", Step)], ids=["pipeline", "input", "step"]
+)
+def test_every_key_of_a_definition_is_documented(table: str, model: type[BaseModel]) -> None:
+    words = {"pipeline": "the pipeline", "input": "an input", "step": "a step"}[table]
+    text = (DOCS / "pipelines.md").read_text().split(f"| key of {words} | meaning |")[1].split("\n\n")[0]
+    assert re.findall(r"^\| `(\w+)` \|", text, re.M) == [
+        field.alias or name for name, field in model.model_fields.items()
+    ]
+
+
+@pytest.mark.parametrize(("table", "life"), [("run", RUN_LIFE), ("step", STEP_LIFE)], ids=["run", "step"])
+def test_every_move_of_runs_and_steps_is_documented(table: str, life: Lifecycle) -> None:
+    text = (DOCS / "pipelines.md").read_text().split(f"| {table} | from | who, when |")[1].split("\n\n")[0]
+    rows = re.findall(r"^\| `(\w+)` \| ([\w, –]+) \|", text, re.M)
+    told = {(frm, to) for to, sources in rows for frm in sources.split(", ") if frm != "–"}
+    assert told == {(str(frm), str(to)) for frm, targets in life.moves.items() for to in targets}
+
+
+def test_the_sample_definition_is_right() -> None:
+    (text,) = re.findall(r"^```yaml\n(.*?)^```", (DOCS / "pipelines.md").read_text(), re.DOTALL | re.M)
+    _, problems = checking.read(files.load(text))
+    assert problems == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
