@@ -70,7 +70,7 @@ def _row(pipeline: Pipeline) -> dict[str, Any]:
     }
 
 
-def _only_one(body: schemas.ChangeIn) -> None:
+def _only_one(body: schemas.PipelinePatch) -> None:
     """Raises Invalid unless the body holds exactly one definition."""
     given = [name for name, value in body.model_dump(exclude={"inputs"}).items() if value is not None]
     if len(given) != 1:
@@ -79,7 +79,7 @@ def _only_one(body: schemas.ChangeIn) -> None:
         raise Invalid.of([Problem((), "pipeline.one_of", text, f"Give one of: {known}.")])
 
 
-def _definition(body: schemas.ChangeIn) -> Definition:
+def _definition(body: schemas.PipelinePatch) -> Definition:
     return services.parsed(body.yaml) if body.yaml is not None else services.checked(body.definition)
 
 
@@ -109,8 +109,8 @@ def get_schema(request: HttpRequest) -> dict[str, Any]:
     return json_schema.schema()
 
 
-@pipelines.post("/validate", response=schemas.ValidateOut, operation_id="validate_pipeline")
-def validate_pipeline(request: HttpRequest, body: schemas.ValidateIn) -> Any:
+@pipelines.post("/validate", response=schemas.PipelineVerdict, operation_id="validate_pipeline")
+def validate_pipeline(request: HttpRequest, body: schemas.PipelineValidateIn) -> Any:
     """Judge a definition, and perhaps a choice of inputs: all problems at once. Nothing is stored."""
     _only_one(body)
     text = services.template_yaml(body.template) if body.template is not None else body.yaml
@@ -134,7 +134,7 @@ def get_pipeline(request: HttpRequest, pipeline_id: UUID) -> Any:
 
 
 @pipelines.patch("/{uuid:pipeline_id}", response=schemas.PipelineOut, operation_id="change_pipeline")
-def change_pipeline(request: HttpRequest, pipeline_id: UUID, body: schemas.ChangeIn) -> Any:
+def change_pipeline(request: HttpRequest, pipeline_id: UUID, body: schemas.PipelinePatch) -> Any:
     """Give it a new definition, which becomes its next version. Runs keep the one they began with."""
     require(request.user, Role.EDITOR)
     pipeline = pipeline_of(request, pipeline_id)
@@ -165,7 +165,9 @@ def get_yaml(
     return HttpResponse(files.dump(row.definition), content_type=YAML)
 
 
-@pipelines.get("/{uuid:pipeline_id}/versions", response=schemas.VersionPage, operation_id="list_pipeline_versions")
+@pipelines.get(
+    "/{uuid:pipeline_id}/versions", response=schemas.PipelineVersionPage, operation_id="list_pipeline_versions"
+)
 def list_versions(
     request: HttpRequest, pipeline_id: UUID, cursor: str = "", limit: int = Query(50, ge=1, le=200)
 ) -> Any:
@@ -173,15 +175,15 @@ def list_versions(
     return page(PipelineVersion.objects.filter(pipeline=pipeline_of(request, pipeline_id)), "-n", cursor, limit)
 
 
-@pipelines.post("/{uuid:pipeline_id}/runs", response={201: schemas.RunOut}, operation_id="start_pipeline_run")
-def start_run(request: HttpRequest, pipeline_id: UUID, body: schemas.RunIn, idempotency_key: str = Key) -> Any:
+@pipelines.post("/{uuid:pipeline_id}/runs", response={201: schemas.PipelineRunOut}, operation_id="start_pipeline_run")
+def start_run(request: HttpRequest, pipeline_id: UUID, body: schemas.PipelineRunIn, idempotency_key: str = Key) -> Any:
     """Start a run of the newest definition. What cannot work is refused before anything starts."""
     require(request.user, Role.EDITOR)
     made = services.start(request.user, pipeline_of(request, pipeline_id), body.inputs, idempotency_key)
     return Status(201, run_of(request, made.pk))
 
 
-@runs.get("", response=schemas.RunPage, operation_id="list_pipeline_runs")
+@runs.get("", response=schemas.PipelineRunPage, operation_id="list_pipeline_runs")
 def list_runs(
     request: HttpRequest,
     pipeline_id: UUID | None = None,
@@ -205,13 +207,13 @@ def list_runs(
     return page(rows, "-number", cursor, limit)
 
 
-@runs.get("/{uuid:run_id}", response=schemas.RunOut, operation_id="get_pipeline_run")
+@runs.get("/{uuid:run_id}", response=schemas.PipelineRunOut, operation_id="get_pipeline_run")
 def get_run(request: HttpRequest, run_id: UUID) -> Any:
     """One run: where it and every step of it stand, and what came of them."""
     return run_of(request, run_id)
 
 
-@runs.get("/{uuid:run_id}/events", response=schemas.EventPage, operation_id="list_pipeline_run_events")
+@runs.get("/{uuid:run_id}/events", response=schemas.RunEventPage, operation_id="list_pipeline_run_events")
 def list_events(
     request: HttpRequest,
     run_id: UUID,
@@ -224,55 +226,55 @@ def list_events(
     return {"items": [{"id": row.pk, **row.as_dict()} for row in rows], "next": rows[-1].pk if more else None}
 
 
-@runs.post("/{uuid:run_id}/cancel", response=schemas.RunOut, operation_id="cancel_pipeline_run")
+@runs.post("/{uuid:run_id}/cancel", response=schemas.PipelineRunOut, operation_id="cancel_pipeline_run")
 def cancel_run(request: HttpRequest, run_id: UUID) -> Any:
     """End it: what waits is cancelled, what runs saves a checkpoint and stops."""
     services.cancel(request.user, run_of(request, run_id))
     return run_of(request, run_id)
 
 
-@runs.post("/{uuid:run_id}/pause", response=schemas.RunOut, operation_id="pause_pipeline_run")
+@runs.post("/{uuid:run_id}/pause", response=schemas.PipelineRunOut, operation_id="pause_pipeline_run")
 def pause_run(request: HttpRequest, run_id: UUID) -> Any:
     """Nothing new begins, and the jobs of running steps save and pause."""
     services.pause(request.user, run_of(request, run_id))
     return run_of(request, run_id)
 
 
-@runs.post("/{uuid:run_id}/resume", response=schemas.RunOut, operation_id="resume_pipeline_run")
+@runs.post("/{uuid:run_id}/resume", response=schemas.PipelineRunOut, operation_id="resume_pipeline_run")
 def resume_run(request: HttpRequest, run_id: UUID) -> Any:
     """Go on with a paused run; paused jobs continue from their checkpoints."""
     services.resume(request.user, run_of(request, run_id))
     return run_of(request, run_id)
 
 
-@runs.post("/{uuid:run_id}/steps/{name}/retry", response=schemas.RunOut, operation_id="retry_pipeline_step")
+@runs.post("/{uuid:run_id}/steps/{name}/retry", response=schemas.PipelineRunOut, operation_id="retry_pipeline_step")
 def retry_step(request: HttpRequest, run_id: UUID, name: str) -> Any:
     """Try a failed or cancelled step again, and with it what was not reached."""
     services.retry(request.user, step_of(request, run_id, name))
     return run_of(request, run_id)
 
 
-@runs.post("/{uuid:run_id}/steps/{name}/approve", response=schemas.RunOut, operation_id="approve_pipeline_step")
-def approve_step(request: HttpRequest, run_id: UUID, name: str, body: schemas.DecisionIn) -> Any:
+@runs.post("/{uuid:run_id}/steps/{name}/approve", response=schemas.PipelineRunOut, operation_id="approve_pipeline_step")
+def approve_step(request: HttpRequest, run_id: UUID, name: str, body: schemas.StepDecisionIn) -> Any:
     """Say yes to what the step's ``digest`` stands for; to anything else the answer is a conflict."""
     services.approve(request.user, step_of(request, run_id, name), body.digest, body.note)
     return run_of(request, run_id)
 
 
-@runs.post("/{uuid:run_id}/steps/{name}/reject", response=schemas.RunOut, operation_id="reject_pipeline_step")
-def reject_step(request: HttpRequest, run_id: UUID, name: str, body: schemas.DecisionIn) -> Any:
+@runs.post("/{uuid:run_id}/steps/{name}/reject", response=schemas.PipelineRunOut, operation_id="reject_pipeline_step")
+def reject_step(request: HttpRequest, run_id: UUID, name: str, body: schemas.StepDecisionIn) -> Any:
     """Say no: the step has failed."""
     services.reject(request.user, step_of(request, run_id, name), body.digest, body.note)
     return run_of(request, run_id)
 
 
-@templates.get("", response=list[schemas.TemplateRow], operation_id="list_pipeline_templates")
+@templates.get("", response=list[schemas.PipelineTemplateRow], operation_id="list_pipeline_templates")
 def list_templates(request: HttpRequest) -> Any:
     """Pipelines that are ready to run: what each is good for, and what it asks for."""
     return [_template(row) for row in TEMPLATES]
 
 
-@templates.get("/{name}", response=schemas.TemplateOut, operation_id="get_pipeline_template")
+@templates.get("/{name}", response=schemas.PipelineTemplateOut, operation_id="get_pipeline_template")
 def get_template(request: HttpRequest, name: str) -> Any:
     """One template with its definition."""
     definition = services.template_definition(name)

@@ -3,41 +3,38 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Any
 from uuid import UUID
 
 from ninja import Header, Schema
 from pydantic import Field
 
-from pipelines.definition import Definition
 from training.schemas import Strict
-from training.train_api import Described
 
 #: The header by which a run may be asked for twice without being started twice.
 Key = Header("", alias="Idempotency-Key", max_length=120, description="The same key returns the first run.")
-Body = Annotated[dict[str, Any], Described(Definition)]
 
 
-class ChangeIn(Strict):
+class PipelinePatch(Strict):
     """A new definition of a pipeline, in one of the two forms."""
 
-    definition: Body | None = Field(None, description="As JSON; its schema with all settings is at /pipelines/schema.")
+    definition: dict[str, Any] | None = Field(None, description="As JSON; its schema is at /pipelines/schema.")
     yaml: str | None = Field(None, description="The same as YAML.")
 
 
-class PipelineIn(ChangeIn):
+class PipelineIn(PipelinePatch):
     """A pipeline to make: by a definition in one of the two forms, or by the name of a template."""
 
     template: str | None = Field(None, max_length=40, description="See /pipeline-templates.")
 
 
-class ValidateIn(PipelineIn):
+class PipelineValidateIn(PipelineIn):
     """A definition to judge, and perhaps what a run of it would begin with."""
 
     inputs: dict[str, Any] | None = Field(None, description="As for a run; if given, it is judged, too.")
 
 
-class ProblemOut(Schema):
+class PipelineProblem(Schema):
     """Something that is wrong, as in refusals; ``line`` of the YAML text, from 1."""
 
     loc: list[str | int]
@@ -47,11 +44,11 @@ class ProblemOut(Schema):
     line: int | None = None
 
 
-class ValidateOut(Schema):
+class PipelineVerdict(Schema):
     """Whether a definition holds together, and everything that is wrong with it."""
 
     ok: bool
-    errors: list[ProblemOut]
+    errors: list[PipelineProblem]
     definition: dict[str, Any] | None = Field(description="Without what has its default; null: its shape is wrong.")
 
 
@@ -82,7 +79,7 @@ class PipelinePage(Schema):
     next: str | None
 
 
-class VersionOut(Schema):
+class PipelineVersionOut(Schema):
     """One definition of a pipeline; it never changes."""
 
     n: int
@@ -94,20 +91,20 @@ class VersionOut(Schema):
         return row.body
 
 
-class VersionPage(Schema):
+class PipelineVersionPage(Schema):
     """Definitions, and the cursor of the next page."""
 
-    items: list[VersionOut]
+    items: list[PipelineVersionOut]
     next: str | None
 
 
-class RunIn(Strict):
+class PipelineRunIn(Strict):
     """What a run begins with."""
 
     inputs: dict[str, Any] = Field({}, description="By input: the id of a version, or a number.")
 
 
-class RunRow(Schema):
+class PipelineRunRow(Schema):
     """A run in a list. ``progress`` is a share from 0 to 1, ``version`` the number of its definition."""
 
     id: UUID
@@ -142,14 +139,14 @@ class RunRow(Schema):
         return row.owner.username if row.owner else None
 
 
-class RunPage(Schema):
+class PipelineRunPage(Schema):
     """Runs, and the cursor of the next page."""
 
-    items: list[RunRow]
+    items: list[PipelineRunRow]
     next: str | None
 
 
-class ReusedOut(Schema):
+class StepReused(Schema):
     """The step of an earlier run whose result stands for this one."""
 
     run_id: UUID
@@ -157,7 +154,7 @@ class ReusedOut(Schema):
     step: str
 
 
-class ApprovalOut(Schema):
+class StepApproval(Schema):
     """What a person decided, and the digest of what they saw."""
 
     user: str | None
@@ -171,7 +168,7 @@ class ApprovalOut(Schema):
         return row.user.username if row.user else None
 
 
-class StepOut(Schema):
+class StepRunOut(Schema):
     """A step of a run. ``digest`` is the sha256 of ``identity``, all that decides its result."""
 
     name: str
@@ -183,12 +180,12 @@ class StepOut(Schema):
     why: str = Field(description="Why it ran, or whose result stands for it.")
     message: str
     job_id: UUID | None
-    reused: ReusedOut | None
+    reused: StepReused | None
     digest: str
     identity: dict[str, Any]
     outputs: dict[str, Any] = Field(description="Ids of versions by output, and figures under metrics.")
     details: dict[str, Any]
-    approvals: list[ApprovalOut]
+    approvals: list[StepApproval]
     started_at: datetime | None
     ended_at: datetime | None
 
@@ -211,10 +208,10 @@ class StepOut(Schema):
         return list(row.approvals.all())
 
 
-class RunOut(RunRow):
+class PipelineRunOut(PipelineRunRow):
     """A run with all its steps and the definition it follows."""
 
-    steps: list[StepOut]
+    steps: list[StepRunOut]
     definition: dict[str, Any]
 
     @staticmethod
@@ -226,21 +223,21 @@ class RunOut(RunRow):
         return row.version.body
 
 
-class EventPage(Schema):
+class RunEventPage(Schema):
     """What happened to a run after an event; ``next`` is the id to ask after, None at the end."""
 
     items: list[dict[str, Any]] = Field(description="``{id, at, step, from, to, message}``; no step: the run itself.")
     next: int | None
 
 
-class DecisionIn(Strict):
+class StepDecisionIn(Strict):
     """A person's answer. ``digest``: that of the step as the person saw it."""
 
     digest: str = Field(max_length=64)
     note: str = Field("", max_length=2000)
 
 
-class TemplateRow(Schema):
+class PipelineTemplateRow(Schema):
     """A pipeline that is ready to run, and what it asks for."""
 
     name: str
@@ -249,7 +246,7 @@ class TemplateRow(Schema):
     inputs: dict[str, Any]
 
 
-class TemplateOut(TemplateRow):
+class PipelineTemplateOut(PipelineTemplateRow):
     """A template with its definition, also as YAML."""
 
     definition: dict[str, Any]
