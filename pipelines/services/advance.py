@@ -25,7 +25,7 @@ from pipelines.models import PipelineRun, StepRun
 from pipelines.planner import Need, Node
 from pipelines.preflight import find
 from pipelines.services.again import goes_on, unskip
-from pipelines.states import RUN_ENDED, RunState, StepState
+from pipelines.states import RUN_ENDED, STEP_ENDED, RunState, StepState
 from pipelines.steps.step import Done, Kind, Waits, Work
 from registry.models import ModelVersion
 from training import services as jobs
@@ -88,15 +88,28 @@ def _round(run_id: UUID) -> bool:
     for name in made.cancel:
         changed |= _cancel(run, steps[name])
     for name, blame in made.skip:
-        text = f"Not reached: '{blame}' ended {steps[blame].state}."
-        move(steps[name], StepState.SKIPPED, message=text, ended_at=timezone.now())
-        changed = True
+        changed |= _skip(steps[name], steps[blame])
     for name in made.begin:
         changed |= _begin(run, definition, definition.step(name), steps)
     if made.verdict is not None:
-        move(run, made.verdict, message=_sentence(made, steps), ended_at=timezone.now())
-        return False
+        return _close(run, made, steps)
     return changed
+
+
+def _skip(step: StepRun, blame: StepRun) -> bool:
+    with transaction.atomic():
+        if not StepRun.objects.select_for_update().filter(pk=blame.pk, state=blame.state).exists():
+            raise Conflict("step.moved_on", f"'{blame.name}' is tried again.", "Reload to see where it stands.")
+        return _ended(step, StepState.SKIPPED, f"Not reached: '{blame.name}' ended {blame.state}.")
+
+
+def _close(run: PipelineRun, made: planner.Plan, steps: dict[str, StepRun]) -> bool:
+    """End the run, unless somebody has tried a step again meanwhile: then there is more to do."""
+    with transaction.atomic():
+        if run.steps.exclude(state__in=STEP_ENDED).exists():
+            return True
+        move(run, str(made.verdict), message=_sentence(made, steps), ended_at=timezone.now())
+    return False
 
 
 def _node(definition: Definition, row: StepRun) -> Node:
