@@ -38,6 +38,7 @@ ICONS = {
     "jobs": "outline/activity",
     "data": "outline/database",
     "models": "outline/stack-2",
+    "pipelines": "outline/hierarchy-3",
     "settings": "outline/settings",
     "system": "outline/cpu",
     "state-queued": "outline/circle",
@@ -49,6 +50,8 @@ ICONS = {
     "state-succeeded": "outline/check",
     "state-failed": "outline/x",
     "state-lost": "outline/unlink",
+    "state-approval": "outline/hand-stop",
+    "state-skipped": "outline/chevrons-right",
     "warning": "outline/alert-triangle",
     "info": "outline/info-circle",
     "ok": "outline/circle-check",
@@ -104,6 +107,7 @@ ICONS = {
     "history": "outline/history",
     "code": "outline/code",
     "bolt": "outline/bolt",
+    "gate": "outline/arrows-split",
 }
 
 

@@ -16,5 +16,6 @@ urlpatterns = [
     path("", include("mlxplatform.site_urls")),
     path("", include("registry.urls")),
     path("", include("training.urls")),
+    path("", include("pipelines.urls")),
     path("admin/", admin.site.urls),
 ]

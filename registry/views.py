@@ -206,6 +206,7 @@ def version_page(request: HttpRequest, version_id: Any) -> HttpResponse:
         "train_url": _url("job_new", f"?model={version.pk}") if version.is_trainable else "",
         "lineage_url": _url("model_lineage", "", version.pk),
         "job_url": _url("job", "", version.job_id) if version.job_id else "",
+        "pipeline_url": _url("pipeline_made", "", version.pk) if version.job_id else "",
     }
     return render(request, "models/version.html", context)
 

@@ -28,9 +28,16 @@ STATES = {
     "failed": "failed",
     "lost": "failed",
     "drained": "stopped",
+    "waiting": "queued",
+    "approval": "approval",
+    "skipped": "stopped",
+    "cancelled": "stopped",
 }
-SHAPES = {"lost": "lost", "drained": "paused"}
-BARS = {"succeeded": "good", "failed": "bad", "stopped": "ended", "paused": "warn", "stopping": "warn"}
+SHAPES = {"lost": "lost", "drained": "paused", "skipped": "skipped"}
+BARS = {
+    "succeeded": "good", "failed": "bad", "stopped": "ended", "cancelled": "ended", "paused": "warn",
+    "stopping": "warn",
+}  # fmt: skip
 SPARK = (120, 28)  # view box of a sparkline
 
 
@@ -50,9 +57,16 @@ def state(value: str, reason: str = "") -> dict[str, Any]:
     return {
         "state": value,
         "look": STATES.get(value, "queued"),
-        "shape": "state-" + SHAPES.get(value, STATES.get(value, "queued")),
+        "shape": shape_of(value),
         "reason": reason,
     }
+
+
+@register.filter
+def shape_of(value: Any) -> str:
+    """The icon that stands for a state."""
+    value = str(value)
+    return "state-" + SHAPES.get(value, STATES.get(value, "queued"))
 
 
 @register.inclusion_tag("_progress.html")

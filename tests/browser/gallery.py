@@ -80,7 +80,7 @@ def context(theme: str) -> dict[str, Any]:
         "now": datetime.now(UTC) - timedelta(minutes=3),
         "job": JOB,
         "form": form,
-        "states": [*states, "lost", "drained"],
+        "states": [*states, "lost", "drained", "waiting", "approval", "skipped"],
         "rows": job_rows(),
         "page": Paginator(range(130), 50).page(2),
         "spark": [2.9, 2.4, 2.2, 2.3, 1.9, 1.8, 1.7, 1.72],

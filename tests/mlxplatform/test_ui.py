@@ -9,12 +9,13 @@ import pytest
 
 from mlxplatform.assets import ICONS
 from mlxplatform.templatetags import ui
+from pipelines.states import RunState, StepState
 from training.states import AttemptState, JobState
 
 TEMPLATES = Path(__file__).parents[2] / "templates"
 
 
-@pytest.mark.parametrize("name", [*JobState.values, *AttemptState.values])
+@pytest.mark.parametrize("name", [*JobState.values, *AttemptState.values, *RunState.values, *StepState.values])
 def test_every_state_has_a_look_and_a_shape(name: str) -> None:
     shown = ui.state(name)
     assert name in ui.STATES
@@ -53,7 +54,7 @@ def test_a_moment_is_utc_with_a_machine_form() -> None:
     assert 'datetime="2026-11-22T10:05:00Z"' in shown
 
 
-@pytest.mark.parametrize("path", sorted(TEMPLATES.glob("*.html")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted(TEMPLATES.rglob("*.html")), ids=lambda path: path.name)
 def test_no_template_needs_inline_code(path: Path) -> None:
     text = path.read_text()
     assert " style=" not in text

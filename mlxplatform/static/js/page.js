@@ -189,10 +189,12 @@ addEventListener("pageshow", release);
 setInterval(showTimes, 5000);
 if (window.Idiomorph) {
   // A swap must not fold what a person unfolded, close a dialog, take what is being typed, or wipe what a script drew.
+  // data-keep="key" keeps a whole element, with all that was typed in it, for as long as the key is the same.
   const { defaults } = window.Idiomorph;
   defaults.ignoreActiveValue = true;
   defaults.callbacks.beforeAttributeUpdated = (name, node) => !(name === "open" && node.matches("details, dialog"));
-  defaults.callbacks.beforeNodeMorphed = (node) => !node.matches?.("[data-chart], [data-log]");
+  const kept = (node, fresh) => Boolean(node.dataset?.keep) && node.dataset.keep === fresh.dataset?.keep;
+  defaults.callbacks.beforeNodeMorphed = (node, fresh) => !node.matches?.("[data-chart], [data-log]") && !kept(node, fresh);
 }
 for (const hidden of all("[data-needs-js]")) hidden.hidden = false;
 showTheme();

@@ -1,0 +1,1 @@
+"""Pages of pipelines: the gallery and one pipeline, the editor, a run."""
