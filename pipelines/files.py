@@ -66,7 +66,19 @@ def dump(definition: Definition) -> str:
     """The definition as YAML, in the order of the schema; :func:`load` reads it back."""
     plain = definition.plain()
     ordered = {key: plain[key] for key in ("schema", "name", "description", "inputs", "steps") if key in plain}
-    return yaml.safe_dump(ordered, sort_keys=False, allow_unicode=True, width=100)
+    return yaml.dump(ordered, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+
+
+class _Dumper(yaml.SafeDumper):
+    """One that escapes the rarer ends of lines, which a reader takes for plain ones."""
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    rare = not {"\x85", "\u2028", "\u2029"}.isdisjoint(text)
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if rare else None)
+
+
+_Dumper.add_representer(str, _text)
 
 
 def lines(text: str, places: Iterable[Sequence[str | int]]) -> list[int | None]:

@@ -47,7 +47,8 @@ def advance_all() -> None:
         steps__job__state=JobState.SUCCEEDED, steps__job__ended_at__gt=F("steps__ended_at")
     )
     failed = Q(state=RunState.FAILED, steps__state=StepState.FAILED, steps__job__deleted_at=None) & resumed
-    for run_id in PipelineRun.objects.filter(~Q(state__in=RUN_ENDED) | failed).values_list("pk", flat=True).distinct():
+    rows = PipelineRun.objects.filter(~Q(state__in=RUN_ENDED) | failed).order_by("number").distinct()
+    for run_id in rows.values_list("pk", flat=True):
         try:
             advance(run_id)
         except Exception:
