@@ -41,11 +41,22 @@ class StrictParser(Parser):
         """The decoded body. Raises BodyRefused, ValueError."""
         if request.content_type != "application/json":
             raise BodyRefused(*WORDS[415])
-        return json.loads(request.body, parse_constant=_no_constant)
+        body = json.loads(request.body, parse_constant=_no_constant)
+        if b"\\u" in request.body:
+            _text(body)
+        return body
 
 
 def _no_constant(word: str) -> None:
     raise ValueError(f"{word} is no JSON")
+
+
+def _text(value: Any) -> None:
+    """Raise ValueError for half a surrogate pair, which JSON can spell and no database can keep."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"half a character at {error.object[error.start]!a}") from None
 
 
 def answer(status: int, problems: list[Problem] | None = None) -> HttpResponse:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,8 +25,8 @@ DEEPEST, MOST_PIECES = 24, 20_000  # levels of values in values, and values
 
 def read(raw: Any) -> tuple[Definition | None, list[Problem]]:
     """``raw`` as a definition, and everything that is wrong with it. None: its shape is wrong already."""
-    if (large := _too_large(raw)) is not None:
-        return None, [large]
+    if (unfit := _too_large(raw) or _no_text(raw)) is not None:
+        return None, [unfit]
     try:
         definition = check(Definition, raw)
     except ConfigError as error:
@@ -46,6 +47,16 @@ def _too_large(raw: Any) -> Problem | None:
         if depth > DEEPEST or pieces > MOST_PIECES:
             what = f"more than {DEEPEST} levels" if depth > DEEPEST else f"more than {MOST_PIECES} values"
             return Problem((), "pipeline.large", f"The definition has {what}.", "A pipeline is smaller.")
+    return None
+
+
+def _no_text(raw: Any) -> Problem | None:
+    """Half a surrogate pair, which JSON and YAML can spell and no database can keep."""
+    try:
+        json.dumps(raw, ensure_ascii=False, skipkeys=True, default=str).encode()
+    except UnicodeEncodeError:
+        text = "The definition holds half a character."
+        return Problem((), "pipeline.text", text, "Write the character itself in place of \\u….")
     return None
 
 

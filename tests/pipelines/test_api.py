@@ -165,6 +165,13 @@ def test_what_only_overwhelms_is_refused(call: Caller) -> None:
     assert Pipeline.objects.count() == 0
 
 
+def test_half_a_character_is_no_text(call: Caller) -> None:
+    text = 'name: "\\ud83d"\nsteps: [{name: a, kind: approve}]'
+    assert codes(call("POST", ROOT, {"yaml": text}, 422)) == ["pipeline.text"]
+    whole = call("POST", ROOT, {"yaml": text.replace("\\ud83d", "\\U0001F600")}, 201)
+    assert whole["name"] == "\U0001f600"
+
+
 def test_a_run_with_a_setting_out_of_range_is_refused(call: Caller, key: str) -> None:
     refused = call("POST", f"{ROOT}/{key}/runs", {"inputs": {**make_inputs(), "rows": -3}}, 422)
     assert [(one["loc"], one["message"][:22]) for one in refused["errors"]] == [

@@ -284,7 +284,7 @@ def test_json_must_say_that_it_is_json(call, kind) -> None:
     assert (response.status_code, code(response)) == (415, "body.content_type")
 
 
-@pytest.mark.parametrize("body", ["{", "[" * 100_000, '{"priority": NaN}', "\xff"])
+@pytest.mark.parametrize("body", ["{", "[" * 100_000, '{"priority": NaN}', "\xff", '{"name": "\\ud800"}'])
 def test_broken_json_is_400(call, body) -> None:
     response = call.client.generic(
         "POST", f"{ROOT}/jobs", body.encode("latin-1"), content_type="application/json", headers=call.headers
