@@ -112,9 +112,8 @@ def _decided(user: Any, step: StepRun, digest: str, note: str, *, approved: bool
         step.refresh_from_db()
         if step.state == StepState.APPROVAL and digest != step.digest:
             raise Conflict("approval.changed", "What you saw is not what waits now.", "Reload, look, then decide.")
-        words = f"{'Approved' if approved else 'Rejected'} by {user}" + (
-            f": {note.strip()[:400]}" if note.strip() else ""
-        )
+        said = note.strip()[:400].rstrip(".")
+        words = f"{'Approved' if approved else 'Rejected'} by {user}" + (f": {said}" if said else "")
         state = StepState.SUCCEEDED if approved else StepState.FAILED
         move(step, state, only_from={StepState.APPROVAL}, message=f"{words}.", ended_at=timezone.now())
         made = Approval.objects.create(step=step, user=user, approved=approved, note=note.strip()[:2000], digest=digest)
