@@ -82,7 +82,9 @@ class RunForm:
         own = len(problem.loc) == 2 and problem.loc[0] == INPUTS and problem.loc[1] in self._definition.inputs
         name = str(problem.loc[1]) if own else ""
         label = (self._definition.inputs[name].label or name) if own else ""
-        return {"id": f"f-{name}" if own else "", "label": label, "message": problem.message, "hint": problem.hint}
+        message = problem.message.removeprefix(f"'{label}' is ")  # the label stands before it
+        message = message[:1].upper() + message[1:]
+        return {"id": f"f-{name}" if own else "", "label": label, "message": message, "hint": problem.hint}
 
     def _field(self, name: str, one: Input, taken: set[str]) -> Field:
         mine = [problem for problem in self.problems if problem.loc == (INPUTS, name)]

@@ -91,6 +91,12 @@ class Shown:
         return f"{name.removeprefix('best ').replace('validation', 'val')} {value}" if name else ""
 
     @property
+    def short(self) -> str:
+        """The same without the figure's name."""
+        is_figure = self.percent is None and self.row.state != StepState.APPROVAL and "passed" not in self.row.details
+        return self.number.rpartition(" ")[2] if is_figure else self.number
+
+    @property
     def seconds(self) -> float | None:
         """How long it has taken so far."""
         if self.row.started_at is None or self.row.reused_id:
@@ -140,6 +146,10 @@ class RunLine:
         return state_of(self.run, [step.state for step in self.run.steps.all()])
 
     @property
+    def progress(self) -> float:
+        return progress_of(self.run, list(self.run.steps.all()))
+
+    @property
     def seconds(self) -> float | None:
         """How long it took, once it has ended."""
         return (self.run.ended_at - self.run.created_at).total_seconds() if self.run.ended_at else None
@@ -151,6 +161,13 @@ def state_of(run: PipelineRun, steps: Sequence[str]) -> str:
         return "stopping"
     awaits = run.state == RunState.RUNNING and StepState.APPROVAL in steps and StepState.RUNNING not in steps
     return "approval" if awaits else str(run.state)
+
+
+def progress_of(run: PipelineRun, steps: Sequence[StepRun]) -> float:
+    """Share that is done, as the run itself counts it; of one that ended badly, the share that succeeded."""
+    if run.state not in (RunState.FAILED, RunState.CANCELLED):
+        return sum(1.0 if step.has_ended else step.progress for step in steps) / max(1, len(steps))
+    return sum(step.state == StepState.SUCCEEDED for step in steps) / max(1, len(steps))
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,15 +183,24 @@ class Story:
     def state(self) -> str:
         return state_of(self.run, [shown.row.state for shown in self.steps.values()])
 
+    def _count(self, state: str) -> int:
+        return sum(shown.row.state == state for shown in self.steps.values())
+
     @property
-    def ended(self) -> int:
-        return sum(shown.row.state in STEP_ENDED for shown in self.steps.values())
+    def done(self) -> int:
+        return self._count(StepState.SUCCEEDED)
+
+    @property
+    def failed(self) -> int:
+        return self._count(StepState.FAILED)
+
+    @property
+    def skipped(self) -> int:
+        return self._count(StepState.SKIPPED)
 
     @property
     def progress(self) -> float:
-        """Share that is done, as the run itself counts it."""
-        done = sum(1.0 if s.row.state in STEP_ENDED else s.row.progress for s in self.steps.values())
-        return done / len(self.steps) if self.steps else 0.0
+        return progress_of(self.run, [shown.row for shown in self.steps.values()])
 
     @property
     def seconds(self) -> float:

@@ -10,7 +10,7 @@ from typing import Literal
 Look = Literal["wait", "run", "approval", "moment"]
 Span = tuple[Look, datetime, datetime]
 LEAST = 0.5  # percent: what is shorter is drawn this wide
-TICKS = 5
+TICKS = 4
 STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 21600, 43200, 86400, 604800, 2592000)
 
 
@@ -36,8 +36,20 @@ def bars(begin: datetime, end: datetime, spans: Iterable[Span]) -> list[Bar]:
     return made
 
 
-def ticks(seconds: float) -> list[tuple[float, int]]:
-    """(place in percent, seconds since the beginning) of a few round moments."""
+def ticks(seconds: float) -> list[tuple[float, str]]:
+    """(place in percent, time since the beginning) of a few round moments."""
     whole = max(seconds, 1.0)
     step = next((step for step in STEPS if whole / step <= TICKS), STEPS[-1])
-    return [(round(100 * n * step / whole, 3), n * step) for n in range(int(whole // step) + 1)][: TICKS + 1]
+    count = min(int(whole // step), TICKS)
+    return [(round(100 * n * step / whole, 3), _round(n * step)) for n in range(count + 1)]
+
+
+def _round(seconds: int) -> str:
+    """A round time in its largest whole unit, two of them if needed."""
+    if seconds == 0:
+        return "0"
+    for unit, size, less, part in (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
+        if seconds >= size:
+            rest = seconds % size // part
+            return f"{seconds // size}\u00a0{unit}" + (f" {rest}\u00a0{less}" if rest else "")
+    return f"{seconds}\u00a0s"

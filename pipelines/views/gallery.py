@@ -23,6 +23,7 @@ from pipelines.forms import RunForm
 from pipelines.models import Pipeline, PipelineRun
 from pipelines.showing import RunLine, picture
 from pipelines.views.finding import visible_pipeline, visible_run
+from training.engine.catalog.methods import METHODS
 
 RUNS, VERSIONS = 20, 20  # shown
 
@@ -143,16 +144,20 @@ def _page(request: HttpRequest, definition: Definition, form: RunForm, about: di
 def _line(definition: Definition, step: Step) -> dict[str, Any]:
     """A step in words: its kind, what it works with, and the setting that says most."""
     known = step.kind in STEP_KINDS
-    method = step.settings.get("method")
-    said = method.get("name", "") if isinstance(method, dict) else method
-    telling = (said, step.settings.get("condition"), step.settings.get("question"), step.settings.get("alias"))
+    kind, text = (STEP_KINDS[step.kind].label, STEP_KINDS[step.kind].text) if known else (step.kind, "")
+    method = step.settings.get("method", "sft")
+    method = str(method.get("name") if isinstance(method, dict) else method)
+    if step.kind == "train" and method in METHODS:
+        kind, text = METHODS[method].label, METHODS[method].summary
+    needs = list(definition.needs(step))
     return {
         "step": step,
-        "kind": STEP_KINDS[step.kind].label if known else step.kind,
-        "text": STEP_KINDS[step.kind].text if known else "",
-        "says": next((str(value) for value in telling if value), ""),
-        "is_code": bool(step.settings.get("condition") or said or step.settings.get("alias")),
-        "waits": [f"{name} fails" if wish == "failed" else name for name, wish in definition.needs(step)],
+        "kind": kind,
+        "text": text,
+        "code": step.settings.get("condition") or step.settings.get("alias"),
+        "question": step.settings.get("question"),
+        "after": [definition.step(name).title for name, wish in needs if wish == "succeeded"],
+        "unless": [definition.step(name).title for name, wish in needs if wish == "failed"],
     }
 
 

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import yaml
 from django.contrib import messages
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -59,7 +60,7 @@ def _context(request: HttpRequest, run_id: UUID) -> dict[str, Any]:
         "timeline": story.timeline(),
         "ticks": timeline.ticks(story.seconds),
         "given": showing.given(story, request.user),
-        "events": list(row.events.order_by("-id")[:EVENTS]),
+        "events": _told(story, row.events.all()),
         "c": chosen,
         "chosen": _chosen(story, chosen, request.user),
         "asked": asked if asked in story.steps else "",
@@ -78,16 +79,23 @@ def _chosen(story: showing.Story, shown: showing.Shown, user: Any) -> dict[str, 
         "comparisons": [_compared(one) for one in shown.row.details.get("comparisons", [])],
         "problems": shown.row.details.get("problems", []),
         "settings": yaml.safe_dump(settings, sort_keys=False, allow_unicode=True) if settings else "",
-        "events": list(RunEvent.objects.filter(run=story.run, step=shown.name).order_by("-id")[:EVENTS]),
+        "events": _told(story, story.run.events.filter(step=shown.name)),
         "evidence": showing.evidence(story, shown, user) if shown.row.kind == "approve" else None,
         "waits_for": [story.steps[name].title for name, _ in story.definition.needs(shown.step)],
         "may_retry": shown.row.state in (StepState.FAILED, StepState.CANCELLED) and story.run.state != "paused",
     }
 
 
+def _told(story: showing.Story, events: QuerySet[RunEvent]) -> list[tuple[str, RunEvent]]:
+    """What happened, the newest first, each with the name of the step that it happened to."""
+    titles = {name: shown.title for name, shown in story.steps.items()}
+    return [(titles.get(event.step, "The run"), event) for event in events.order_by("-id")[:EVENTS]]
+
+
 def _compared(one: dict[str, Any]) -> dict[str, Any]:
-    """A comparison of a gate with its margin."""
-    return {**one, "margin": abs(one["left"] - one["right"])}
+    """A comparison of a gate with its margin, to four digits as the gate itself says it."""
+    figures = {"left": one["left"], "right": one["right"], "margin": abs(one["left"] - one["right"])}
+    return {**one, **{name: f"{value:.4g}" for name, value in figures.items()}}
 
 
 @require_POST

@@ -95,7 +95,7 @@ def look(page: Page, url: str, name: str, shots: Path) -> None:
     for width in (1440, 390):
         page.set_viewport_size({"width": width, "height": 900})
         for theme in ("light", "dark"):
-            page.context.add_cookies([{"name": "theme", "value": theme, "url": page.url}])
+            page.context.add_cookies([{"name": "theme", "value": theme, "url": re.sub(r"(?<=\d)/.*", "", page.url)}])
             page.goto(url)
             page.locator("h1").first.wait_for()
             page.screenshot(path=shots / f"pipelines-{name}-{width}-{theme}.png", full_page=True)

@@ -111,7 +111,7 @@ class Scene:
         for n, row in enumerate(rows):
             start, end = begin + n * share, begin + (n + 1) * share
             StepRun.objects.filter(pk=row.pk).update(started_at=start, ended_at=end if row.ended_at else None)
-            if row.job is not None:
+            if row.job is not None and row.reused_id is None:
                 ended = end if row.job.ended_at else None
                 Job.objects.filter(pk=row.job.pk).update(started_at=start + share / 5, ended_at=ended)
 

@@ -132,5 +132,12 @@ def test_no_bar_is_invisible_or_beyond_the_edge(spans: list[tuple[float, float]]
 @given(st.floats(0, 1e8))
 def test_ticks_are_few_and_in_order(seconds: float) -> None:
     made = timeline.ticks(seconds)
-    assert made[0] == (0, 0) and len(made) <= timeline.TICKS + 1
-    assert all(0 <= place <= 100 for place, _ in made) and made == sorted(set(made))
+    assert made[0] == (0, "0") and len(made) <= timeline.TICKS + 1
+    places = [place for place, _ in made]
+    assert all(0 <= place <= 100 for place in places) and places == sorted(set(places))
+
+
+def test_ticks_are_told_in_round_words() -> None:
+    assert [words for _, words in timeline.ticks(26 * 60)] == ["0", "10\u00a0min", "20\u00a0min"]
+    assert [words for _, words in timeline.ticks(7 * 1800)][-1] == "3\u00a0h"
+    assert timeline.ticks(7)[-1][1] == "6\u00a0s"
