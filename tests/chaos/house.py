@@ -132,11 +132,16 @@ class House:
             assert self.launcher is not None
             return self.launcher.pid
         word = {"web": "mlxplatform.web", "worker": "worker", "engine": "training.engine", "rank": "--captain"}[name]
-        self.wait(lambda: self._pids(word), 30)
-        return self._pids(word)[-1 if name == "rank" else 0]  # mlx.launch, which is older, has a rank's words, too
+        self.wait(lambda: self.pids(word), 30)
+        return self.pids(word)[-1 if name == "rank" else 0]  # mlx.launch, which is older, has a rank's words, too
 
-    def _pids(self, word: str) -> list[int]:
-        return [p.pid for p in self.processes() if word in p.cmdline()]
+    def pids(self, word: str) -> list[int]:
+        """Processes of this installation with ``word`` in their command line."""
+        found = []
+        for process in self.processes():
+            with contextlib.suppress(psutil.Error):  # it may end while it is looked at
+                found += [process.pid] if word in process.cmdline() else []
+        return found
 
     def processes(self) -> list[psutil.Process]:
         """Every living process of this installation."""

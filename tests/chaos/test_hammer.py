@@ -44,7 +44,7 @@ def test_a_worker_that_is_killed_over_and_over(house):
     while house.job(job)["step"] < STEPS - 30 and kills < 7:  # the launcher gives up after eight in a row
         house.kill("worker")
         kills += 1
-        house.wait(lambda: house._pids("worker"), 30)
+        house.wait(lambda: house.pids("worker"), 30)
         time.sleep(rng.uniform(0.5, 3.0))  # anywhere between its start and the middle of a batch
     assert kills >= 3
     everything_is_there(house, job)
