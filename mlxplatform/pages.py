@@ -12,6 +12,8 @@ from django.shortcuts import render
 
 from mlxplatform.core.access import Role, allows
 from mlxplatform.core.env import ROOT, env
+from pipelines.models import PipelineRun, StepRun
+from pipelines.states import RunState, StepState
 from registry.models import ModelVersion
 from training.alive import worker_is_alive
 from training.charts import sparks
@@ -21,7 +23,7 @@ from training.summary import Summary, summaries
 from training.uploads import free_bytes
 
 LAST_FINISHED = 8
-FAILED_SHOWN = 5
+FAILED_SHOWN = APPROVALS_SHOWN = 5
 QUEUE_SHOWN = 8
 LOW_DISK = 5 * 10**9  # bytes beyond the reserve
 
@@ -44,7 +46,12 @@ def home(request: HttpRequest) -> HttpResponse:
     finished = summaries(jobs.filter(state__in=ENDED_WELL).order_by("-ended_at")[:LAST_FINISHED])
     failed = summaries(_failures(jobs))
     lines = sparks([about.job for about in active if about.is_training])
-    needs = {"failed": failed, "disk": _low_disk(), "worker": _worker_command(bool(active or queue))}
+    needs = {
+        "approvals": _approvals(request.user),
+        "failed": failed,
+        "disk": _low_disk(),
+        "worker": _worker_command(bool(active or queue)),
+    }
     context = {
         "active": [(about, lines.get(about.job.pk, [])) for about in active],
         "queue": queue,
@@ -60,6 +67,13 @@ def home(request: HttpRequest) -> HttpResponse:
 
 
 ENDED_WELL = (JobState.SUCCEEDED, JobState.STOPPED, JobState.PAUSED)
+
+
+def _approvals(user: Any) -> list[StepRun]:
+    """Steps of pipelines that wait for a person's word, the longest waiting first."""
+    runs = PipelineRun.objects.visible_to(user).filter(state=RunState.RUNNING, cancel_requested_at=None)
+    rows = StepRun.objects.filter(run__in=runs, state=StepState.APPROVAL).select_related("run__version__pipeline")
+    return list(rows.order_by("started_at")[:APPROVALS_SHOWN])
 
 
 def _failures(jobs: Any) -> Any:

@@ -113,6 +113,7 @@ def test_every_state_can_be_looked_at(stage: Stage, page: Page, shots: Path, nam
 @pytest.mark.parametrize(
     ("name", "url"),
     [
+        ("home", "/"),
         ("gallery", "/pipelines/"),
         ("template", "/pipelines/t/research/"),
         ("editor", "/pipelines/new/?template=chatbot"),
@@ -188,6 +189,7 @@ def test_a_person_approves_by_keyboard_with_a_note_that_survives(stage: Stage, p
         with page.expect_response(re.compile("/live/")):
             pass
     expect(note).to_be_focused()
+    assert "your decision" in page.title()
     page.keyboard.press("Tab")
     expect(page.get_by_role("button", name="Approve")).to_be_focused()
     with page.expect_response(re.compile("/live/")):

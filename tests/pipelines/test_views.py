@@ -177,6 +177,15 @@ def test_an_answer_is_kept_with_its_note(boss: Client, scene: Scene, answer: str
     assert "looked at it" in page(boss, run, "approve")
 
 
+def test_home_says_that_a_decision_is_awaited(boss: Client, scene: Scene) -> None:
+    run, step = scene.approval()
+    link = f'href="/pipelines/runs/{run.pk}/?step=approve"'
+    content = text(boss.get("/"))
+    assert link in content and "Shall this become the champion?" in content
+    services.approve(scene.owner, step, step.digest)
+    assert link not in text(boss.get("/"))
+
+
 def test_an_answer_to_something_else_is_refused_on_the_page(boss: Client, scene: Scene) -> None:
     run, step = scene.approval()
     posted = {"digest": "0" * 64, "answer": "approve"}
