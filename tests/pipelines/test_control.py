@@ -287,6 +287,16 @@ def test_a_run_that_succeeded_stays_so_whatever_becomes_of_a_tolerated_job(user)
     assert go(run).state == "succeeded" and states(run)["sft"] == "failed"
 
 
+def test_a_job_that_failed_on_the_way_down_does_not_bring_its_run_back(user, run) -> None:
+    one = runs(job(run, "sft"))
+    services.cancel(user, run)
+    fails(one)
+    assert go(run).state == "cancelled"
+    jobs.resume(user, one)
+    services.advance_all()
+    assert go(run).state == "cancelled" and states(run) == {"sft": "failed", "dpo": "cancelled"}
+
+
 def test_a_cancelled_run_is_not_brought_back_by_a_jobs_page(user, run) -> None:
     one = job(run, "sft")
     services.cancel(user, run)

@@ -127,6 +127,8 @@ def test_a_gate_says_every_figure(user) -> None:
         ],
     }
     assert begin(user, "gate", {"condition": "metrics.loss < 2"}, metrics={"loss": 1.0}).passed
+    two = begin(user, "gate", {"condition": "x.a < x.b"}, x={"a": 1.0, "b": 2.0})
+    assert two.message == "Passed: 1 against 2 (x.a < x.b)."
     missing = begin(user, "gate", {"condition": "a < b and loss < 1"}, metrics={"loss": 1.0})
     assert missing.message == "There is no figure a, b. There are: loss, metrics.loss." and not missing.passed
     assert begin(user, "gate", {"condition": "a < 1"}).message == "There is no figure a. There are: none."
