@@ -18,6 +18,7 @@ from pipelines.preflight import find
 from pipelines.states import STEP_ENDED, RunState, StepState
 from registry.models import ModelVersion
 from training.models import DatasetVersion, Sample
+from training.states import JobState
 from training.summary import Summary, summaries
 
 #: Figures in the order in which one stands for a step, with their words; other figures follow by their names.
@@ -34,6 +35,8 @@ FIGURES = {
 }
 #: A step whose turn it is to be looked at, first of all.
 URGENT = (StepState.APPROVAL, StepState.FAILED, StepState.RUNNING)
+#: States of a job that say more than that its step runs.
+QUIET = frozenset({JobState.QUEUED, JobState.STARTING, JobState.STOPPING, JobState.PAUSED})
 SAMPLES, MOST_FIGURES = 2, 12
 
 
@@ -61,9 +64,11 @@ class Shown:
     def state(self) -> str:
         """The step's state, or what its job does meanwhile: it queues, stops or is paused."""
         job = self.row.job
-        if self.row.state == StepState.RUNNING and job is not None and job.state in QUIET:
-            return str(job.state)
-        return str(self.row.state)
+        if self.row.state != StepState.RUNNING or job is None:
+            return str(self.row.state)
+        if job.state == JobState.STOPPED and self.row.run.state == RunState.PAUSED:
+            return str(JobState.PAUSED)  # it was taken out of the queue
+        return str(job.state) if job.state in QUIET else str(self.row.state)
 
     @property
     def word(self) -> str:
@@ -75,8 +80,10 @@ class Shown:
     @property
     def percent(self) -> int | None:
         """How far a running job is."""
-        is_running = self.row.state == StepState.RUNNING and self.row.job is not None
-        return int(self.row.progress * 100) if is_running else None
+        job = self.row.job
+        if self.row.state != StepState.RUNNING or job is None:
+            return None
+        return int(job.progress * 100) if job.progress or job.state == JobState.RUNNING else None
 
     @property
     def number(self) -> str:
@@ -129,9 +136,6 @@ class Shown:
             yield "wait", row.started_at, began
             if row.job.started_at is not None:
                 yield "run", began, end
-
-
-QUIET = frozenset({"queued", "starting", "stopping", "paused"})
 
 
 @dataclass(frozen=True, slots=True)

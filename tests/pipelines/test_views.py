@@ -147,7 +147,8 @@ def test_the_run_shows_every_step_with_its_state(boss: Client, scene: Scene) -> 
 
 
 def test_a_queued_job_is_told_as_such(boss: Client, scene: Scene) -> None:
-    assert 'class="node is-queued"' in page(boss, scene.start("chatbot"))
+    content = page(boss, scene.start("chatbot"))
+    assert 'class="node is-queued"' in content and "0 %" not in content
 
 
 def test_a_gate_shows_its_comparisons_with_margins(boss: Client, scene: Scene) -> None:
@@ -210,7 +211,8 @@ def test_a_failed_step_says_why_and_can_be_tried_again(boss: Client, scene: Scen
 def test_pause_resume_and_cancel(boss: Client, scene: Scene) -> None:
     run = scene.start("chatbot")
     boss.post(f"/pipelines/runs/{run.pk}/do/pause/")
-    assert "Nothing new begins." in page(boss, run)
+    content = page(boss, run)
+    assert "Nothing new begins." in content and 'class="node is-paused"' in content
     boss.post(f"/pipelines/runs/{run.pk}/do/resume/")
     boss.post(f"/pipelines/runs/{run.pk}/do/cancel/")
     assert "Stopping…" in page(boss, run)
