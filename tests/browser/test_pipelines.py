@@ -219,6 +219,8 @@ def test_the_editor_adds_a_step_and_saves_a_version(stage: Stage, page: Page) ->
     page.get_by_role("link", name="Edit", exact=True).click()
     page.get_by_role("button", name="Add a step").click()
     step = page.locator("#fold-s6")
+    expect(step).to_be_visible()
+    expect(page.locator("#editor.htmx-added")).to_have_count(0)  # from then on it listens
     step.get_by_label("Kind").select_option("gate")
     expect(step.get_by_label("Figures under names")).to_be_visible()
     page.get_by_role("button", name="Save").click()
