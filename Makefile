@@ -77,7 +77,7 @@ $(PARITY)/.installed: $(EXTRA).lock pyproject.toml
 showcase: install-dev ## every method on SmolLM2-135M, about half an hour; writes docs/showcase.md; SHORT=1: minutes, only prints
 	$(BIN)/python -m tests.showcase.run $(if $(SHORT),--short) $(if $(ONLY),--only $(ONLY)) $(if $(SHORT)$(ONLY),,--write)
 
-showcase-pipelines: install-dev ## four templates on SmolLM2-135M, about half an hour; writes docs/showcase-pipelines.md
+showcase-pipelines: install-dev ## four templates on SmolLM2-135M, about twenty minutes; writes docs/showcase-pipelines.md
 	$(BIN)/python -m tests.showcase.pipelines --fresh --write
 
 bench: install-dev ## our engine beside mlx-lm and mlx-lm-lora on this CPU, and what the platform costs; QUICK=1, WRITE=1

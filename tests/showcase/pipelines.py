@@ -1,6 +1,6 @@
 """``make showcase-pipelines``: four templates end to end on SmolLM2-135M, through the worker, short and for real.
 
-    python -m tests.showcase.pipelines [--write] [--updates 6] [--only chatbot]
+    python -m tests.showcase.pipelines [--write] [--updates 4] [--only chatbot]
 
 Writes docs/showcase-pipelines.md. Approvals are given by this program, as a person would over the API. Fails if a run
 does not succeed. The data folder is ``bench/pipelines`` of the usual one; ``--fresh`` throws it away first.
@@ -112,7 +112,7 @@ def main() -> None:
     """Parse the command line, run, print, write, and end with 1 if a run did not succeed."""
     parser = argparse.ArgumentParser(prog="python -m tests.showcase.pipelines", description=__doc__)
     parser.add_argument("--write", action="store_true", help="write docs/showcase-pipelines.md")
-    parser.add_argument("--updates", type=int, default=6, help="of each training stage")
+    parser.add_argument("--updates", type=int, default=4, help="of each training stage")
     parser.add_argument("--only", default="", help="names of templates, with commas")
     parser.add_argument("--fresh", action="store_true", help="throw the showcase's data folder away first")
     asked = parser.parse_args()

@@ -68,5 +68,5 @@ def _hash(step: StepRun) -> str:
 
     made = step.outputs.get("model") or step.outputs.get("reward_model")
     version = ModelVersion.objects.filter(pk=made).first() if made and step.kind == "train" else None
-    weights = sorted(name for name in (version.files if version else {}) if name.endswith(".safetensors"))
-    return f"`{version.files[weights[-1]][:HASH]}`" if version and weights else ""
+    weights = version.files.get("adapters.safetensors", "") if version else ""
+    return f"`{weights[:HASH]}`" if weights else ""
