@@ -101,9 +101,15 @@ class PipelineRun(models.Model):
 
     @property
     def progress(self) -> float:
-        """Share of the steps that have ended, 0 to 1; those that run count by their jobs' progress."""
+        """Share that is done, 0 to 1; steps that run count by their jobs' progress.
+
+        Of a run that ended badly the share of steps that succeeded: what was not reached is not done.
+        """
         steps = list(self.steps.all())
-        done = sum(1.0 if step.has_ended else step.progress for step in steps)
+        if self.state in (RunState.FAILED, RunState.CANCELLED):
+            done: float = sum(step.state == StepState.SUCCEEDED for step in steps)
+        else:
+            done = sum(1.0 if step.has_ended else step.progress for step in steps)
         return done / len(steps) if steps else 0.0
 
 

@@ -151,7 +151,7 @@ class RunLine:
 
     @property
     def progress(self) -> float:
-        return progress_of(self.run, list(self.run.steps.all()))
+        return self.run.progress
 
     @property
     def seconds(self) -> float | None:
@@ -165,13 +165,6 @@ def state_of(run: PipelineRun, steps: Sequence[str]) -> str:
         return "stopping"
     awaits = run.state == RunState.RUNNING and StepState.APPROVAL in steps and StepState.RUNNING not in steps
     return "approval" if awaits else str(run.state)
-
-
-def progress_of(run: PipelineRun, steps: Sequence[StepRun]) -> float:
-    """Share that is done, as the run itself counts it; of one that ended badly, the share that succeeded."""
-    if run.state not in (RunState.FAILED, RunState.CANCELLED):
-        return sum(1.0 if step.has_ended else step.progress for step in steps) / max(1, len(steps))
-    return sum(step.state == StepState.SUCCEEDED for step in steps) / max(1, len(steps))
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +197,7 @@ class Story:
 
     @property
     def progress(self) -> float:
-        return progress_of(self.run, [shown.row for shown in self.steps.values()])
+        return self.run.progress
 
     @property
     def seconds(self) -> float:

@@ -110,6 +110,7 @@ def test_a_gate_without_a_branch_fails_the_run_with_its_figures(user) -> None:
     run = go(run)
     assert run.state == "failed"
     assert run.message == "'good' failed: Not passed: 3 against 2 (val_loss < 2)."
+    assert run.progress == pytest.approx(1 / 3)  # what was not reached is not done
     assert at(run, "yes").message == "Not reached: 'good' ended failed."
     assert at(run, "good").details["comparisons"][0]["left"] == 3.0
 
