@@ -14,7 +14,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -88,8 +87,9 @@ class Launcher:
         worker = [sys.executable, str(ROOT / "manage.py"), "worker", *life]
         self._web = Child("web", web, (fd, self._reader))
         self._worker = Child("worker", worker, (self._reader,))
-        self._asked, self._asked_at = threading.Event(), 0.0
-        self._again = threading.Event()
+        # Plain values: a handler runs between two steps of the main thread, which may hold an Event's lock just then.
+        self._asked_at: float | None = None
+        self._again = False
 
     @property
     def _children(self) -> tuple[Child, Child]:
@@ -100,7 +100,8 @@ class Launcher:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._on_signal)
         status = 0
-        while not self._asked.wait(TICK):
+        while self._asked_at is None:
+            time.sleep(TICK)
             hopeless = next((child for child in self._children if not self._keep(child)), None)
             if hopeless is not None:
                 self._say(f"The {hopeless.name} process ended {hopeless.deaths} times in a row; giving up.")
@@ -131,7 +132,7 @@ class Launcher:
             child.signal(FAREWELL)
         began, told = time.monotonic(), False
         while any(child.is_alive for child in self._children):
-            if self._again.is_set():
+            if self._again:
                 break
             waited = time.monotonic() - began
             if waited > WEB_PATIENCE:
@@ -149,11 +150,10 @@ class Launcher:
 
     def _on_signal(self, *_: Any) -> None:
         now = time.monotonic()
-        if not self._asked.is_set():
+        if self._asked_at is None:
             self._asked_at = now
-            self._asked.set()
         elif now - self._asked_at > DOUBLE:
-            self._again.set()
+            self._again = True
 
 
 def _how(code: int) -> str:

@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import threading
+import time
 from typing import Any
 
 from django.conf import settings
@@ -24,6 +25,8 @@ from training.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
 
+TICK = 0.1  # seconds until a signal is answered, at most
+LOOK_AGAIN = 0.25  # seconds between two looks whether the other worker has ended
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -38,8 +41,8 @@ class Worker:
     """One process that runs jobs."""
 
     def __init__(self) -> None:
-        self._asked = threading.Event()
-        self._again = threading.Event()
+        # A plain number: a handler runs between two steps of the main thread, which may hold an Event's lock just then.
+        self._signals = 0
 
     def run(self, lifeline: int | None = None) -> int:
         """Work until a signal comes; returns the exit status. ``lifeline``: see :mod:`mlxplatform.core.lifeline`."""
@@ -58,8 +61,11 @@ class Worker:
         doorbell = Doorbell(HUEY, **options)
         doorbell.start()
         log.info("The worker runs (process %s).", os.getpid())
-        self._asked.wait()
-        return self._drain(supervisor, doorbell)
+        while not self._signals:
+            time.sleep(TICK)
+        status = self._drain(supervisor, doorbell)
+        log.info("The worker ends.")
+        return status
 
     def _only_one(self) -> int | None:
         """The data folder's worker lock, waited for; None when asked to end meanwhile."""
@@ -68,7 +74,8 @@ class Worker:
             tries += 1
             if tries == 4:  # a page that looks whether a worker lives holds the lock for an instant
                 log.warning("Another worker works on %s; this one waits until it has ended.", settings.HOME)
-            if self._asked.wait(0.25):
+            time.sleep(LOOK_AGAIN)
+            if self._signals:
                 return None
         return lock
 
@@ -84,13 +91,13 @@ class Worker:
 
         threading.Thread(target=drain, name="drain", daemon=True).start()
         while not done.wait(0.1):
-            if self._again.is_set():
+            if self._signals > 1:
                 log.warning("Leaving at once; the engines go on by themselves.")
                 return 1
         return 0
 
     def _on_signal(self, *_: Any) -> None:
-        (self._again if self._asked.is_set() else self._asked).set()
+        self._signals += 1
 
 
 def _private_queue() -> None:
