@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from training.views import data, evaluate, imports, tokens
+from training.views import data, derive, evaluate, imports, tokens
 
 urlpatterns = [
     path("datasets/", data.dataset_list, name="datasets"),
@@ -27,4 +27,6 @@ urlpatterns = [
     path("models/versions/<uuid:version_id>/lineage/", imports.lineage, name="model_lineage"),
     path("models/versions/<uuid:version_id>/evaluations/", evaluate.of_version, name="model_evaluations"),
     path("jobs/evaluate/", evaluate.new, name="evaluation_new"),
+    path("jobs/student/", derive.student, name="student_new"),
+    path("jobs/generate/", derive.generated, name="generated_new"),
 ]
