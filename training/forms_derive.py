@@ -103,9 +103,7 @@ class GeneratedForm(DeriveForm):
     """A data set in which a model answers the questions of another one."""
 
     title: ClassVar[str] = "Answers of a model as data"
-    lede: ClassVar[str] = (
-        "A model answers the questions of a data set; a smaller one can learn from them by SFT."
-    )
+    lede: ClassVar[str] = "A model answers the questions of a data set; a smaller one can learn from them by SFT."
     submit: ClassVar[str] = "Let it answer"
     draws: ClassVar[tuple[tuple[str, str], ...]] = (
         ("max_tokens", "Longest answer"),
