@@ -33,6 +33,16 @@ def step(name: str, kind: str = "train", *, after: list[str] | None = None, **ch
     return {**base, "name": name, "kind": kind, "after": after or [], **changes}
 
 
+#: What a training uses: the run's own model and data, or what the step "sft" made.
+USED = {"model": "inputs.model", "data": "inputs.data"}
+AFTER = {**USED, "model": "sft.model"}
+TWO = (step("sft"), step("dpo", uses=AFTER))
+
+
+def fresh(run: PipelineRun) -> PipelineRun:
+    return PipelineRun.objects.get(pk=run.pk)
+
+
 def gate(name: str, condition: str, **changes: Any) -> dict[str, Any]:
     return step(name, "gate", settings={"condition": condition}, **changes)
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any
 
 import pytest
 
-from mlxplatform.core.access import Role, make_user
 from pipelines import services
 from pipelines.models import PipelineRun
 from registry.models import Alias, ModelVersion
 from tests.pipelines.lives import (
+    AFTER,
+    USED,
     at,
     data,
     fails,
@@ -29,13 +29,6 @@ from tests.pipelines.lives import (
 from training.models import Job
 
 pytestmark = pytest.mark.django_db
-USED = {"model": "inputs.model", "data": "inputs.data"}
-AFTER = {**USED, "model": "sft.model"}
-
-
-@pytest.fixture
-def user() -> Any:
-    return make_user("ed", Role.EDITOR)
 
 
 def said(run: PipelineRun) -> list[str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from mlxplatform.core.access import Role, make_user
@@ -24,11 +22,6 @@ from tests.pipelines.lives import (
 )
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def user() -> Any:
-    return make_user("ed", Role.EDITOR)
 
 
 ASK = (

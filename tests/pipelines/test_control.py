@@ -11,10 +11,10 @@ from mlxplatform.core.env import env
 from mlxplatform.core.errors import Conflict, Forbidden, TooMuch
 from mlxplatform.core.models import AuditEvent
 from pipelines import services
-from pipelines.models import PipelineRun
 from tests.pipelines.lives import (
     at,
     fails,
+    fresh,
     gate,
     go,
     job,
@@ -30,23 +30,6 @@ from training import services as jobs
 from training.models import Job
 
 pytestmark = pytest.mark.django_db
-AFTER = {"model": "sft.model", "data": "inputs.data"}
-TWO = (step("sft"), step("dpo", uses=AFTER))
-
-
-@pytest.fixture
-def user() -> Any:
-    return make_user("ed", Role.EDITOR)
-
-
-@pytest.fixture
-def run(user) -> PipelineRun:
-    """Two trainings, one after the other; the first is queued."""
-    return started(user, pipeline(user, *TWO))
-
-
-def fresh(run: PipelineRun) -> PipelineRun:
-    return PipelineRun.objects.get(pk=run.pk)
 
 
 # Cancel

@@ -13,6 +13,7 @@ from pipelines.models import PipelineRun, PipelineVersion, StepRun
 from registry.models import ModelVersion
 from registry.services import delete as delete_model
 from tests.pipelines.lives import (
+    AFTER,
     at,
     gate,
     go,
@@ -27,12 +28,6 @@ from training import services as jobs
 from training.models import Job
 
 pytestmark = pytest.mark.django_db
-AFTER = {"model": "sft.model", "data": "inputs.data"}
-
-
-@pytest.fixture
-def user() -> Any:
-    return make_user("ed", Role.EDITOR)
 
 
 def test_a_full_queue_lets_a_step_wait(user, monkeypatch) -> None:

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from mlxplatform.core.access import Role, make_user
 from pipelines import identity, services
 from pipelines.catalog import STEP_KINDS
 from pipelines.definition import Step
@@ -16,11 +15,6 @@ from registry.services import delete, restore
 from tests.pipelines.lives import SFT, at, data, gate, go, job, model, pipeline, started, step, succeeds
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def user() -> Any:
-    return make_user("ed", Role.EDITOR)
 
 
 def digest(raw: dict[str, Any], inputs: dict[str, Any], digests: dict[str, str] | None = None) -> str:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
-from mlxplatform.core.access import Role, make_user
 from mlxplatform.core.models import AuditEvent
 from pipelines import services
 from pipelines.models import PipelineRun
 from tests.pipelines.lives import (
+    AFTER,
     data,
     gate,
     go,
@@ -26,12 +24,6 @@ from training import services as jobs
 from training.models import Job
 
 pytestmark = pytest.mark.django_db
-AFTER = {"model": "sft.model", "data": "inputs.data"}
-
-
-@pytest.fixture
-def user() -> Any:
-    return make_user("ed", Role.EDITOR)
 
 
 def test_a_lost_message_only_costs_time(user) -> None:

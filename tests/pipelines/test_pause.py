@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from mlxplatform.core.access import Role, make_user
 from mlxplatform.core.errors import Conflict
 from pipelines import services
 from pipelines.models import PipelineRun
 from tests.pipelines.lives import (
     data,
     fails,
+    fresh,
     gate,
     go,
     job,
@@ -28,23 +28,6 @@ from tests.pipelines.lives import (
 from training.models import Job
 
 pytestmark = pytest.mark.django_db
-AFTER = {"model": "sft.model", "data": "inputs.data"}
-TWO = (step("sft"), step("dpo", uses=AFTER))
-
-
-@pytest.fixture
-def user() -> Any:
-    return make_user("ed", Role.EDITOR)
-
-
-@pytest.fixture
-def run(user) -> PipelineRun:
-    """Two trainings, one after the other; the first is queued."""
-    return started(user, pipeline(user, *TWO))
-
-
-def fresh(run: PipelineRun) -> PipelineRun:
-    return PipelineRun.objects.get(pk=run.pk)
 
 
 def test_pause_saves_and_resume_goes_on_with_the_same_job(user, run) -> None:

@@ -9,25 +9,17 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from mlxplatform.core.access import Role, make_user
 from mlxplatform.core.errors import Conflict, Invalid
 from mlxplatform.core.models import AuditEvent
 from pipelines import services
 from pipelines.catalog import TEMPLATES
 from pipelines.models import PipelineRun, StepRun
 from registry.models import ModelVersion
-from tests.pipelines.lives import INPUTS, data, gate, model, pipeline, started, step
+from tests.pipelines.lives import AFTER, INPUTS, USED, data, gate, model, pipeline, started, step
 from training.engine.errors import Problem
 from training.models import Job
 
 pytestmark = pytest.mark.django_db
-USED = {"model": "inputs.model", "data": "inputs.data"}
-AFTER = {**USED, "model": "sft.model"}
-
-
-@pytest.fixture
-def user() -> Any:
-    return make_user("ed", Role.EDITOR)
 
 
 def refused(user: Any, *steps: dict[str, Any], inputs: dict[str, Any] | None = None, **chosen: Any) -> list[Problem]:

@@ -19,11 +19,6 @@ from training.models import Job
 pytestmark = pytest.mark.django_db
 
 
-@pytest.fixture
-def user() -> Any:
-    return make_user("ed", Role.EDITOR)
-
-
 def work(user: Any, kind: str, settings: dict[str, Any], key: str = "k", **inputs: Any) -> Work:
     return Work(user, "The title", key, STEP_KINDS[kind].whole(settings), inputs)
 

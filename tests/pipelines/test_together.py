@@ -9,21 +9,14 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from mlxplatform.core.access import Role, make_user
 from mlxplatform.core.errors import Conflict
 from pipelines import services
 from pipelines.models import PipelineRun, RunEvent
-from tests.pipelines.lives import at, data, go, job, model, pipeline, started, states, step, succeeds
+from tests.pipelines.lives import AFTER, at, data, go, job, model, pipeline, started, states, step, succeeds
 from training.models import Job
 
 pytestmark = pytest.mark.django_db(transaction=True)
-AFTER = {"model": "sft.model", "data": "inputs.data"}
 TOGETHER = 4
-
-
-@pytest.fixture
-def user() -> Any:
-    return make_user("ed", Role.EDITOR)
 
 
 def at_once(*acts: Callable[[], Any]) -> list[Exception]:
