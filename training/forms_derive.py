@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -31,7 +32,7 @@ class Box:
         return f"f-{self.name}"
 
 
-class DeriveForm:
+class DeriveForm(ABC):
     """``texts``: what was posted, or prefilled. Its subclasses say which boxes there are."""
 
     title: ClassVar[str]
@@ -43,12 +44,13 @@ class DeriveForm:
     def __init__(self, user: Any, texts: Mapping[str, str], problems: list[Problem] | None = None) -> None:
         self.user, self.texts, self.problems = user, dict(texts), problems or []
 
+    @abstractmethod
     def boxes(self) -> list[Box]:
-        raise NotImplementedError
+        """The fields, with what stands in them and what is wrong."""
 
+    @abstractmethod
     def arguments(self) -> dict[str, Any]:
         """The arguments of the service."""
-        raise NotImplementedError
 
     def listed(self) -> list[dict[str, str]]:
         """All problems for the summary, each with its box."""
